@@ -1,0 +1,204 @@
+//! `object.attribute`, `object[key]` and slices, under the sandbox's rules.
+
+use super::error::{Result, value_error};
+use super::methods;
+use super::ops::{hashable, undefined_error};
+use super::value::{Range, Str, TypeName, Undefined, Value};
+use std::rc::Rc;
+
+/// `object.name`: Python attributes first, then the key of a dict.
+pub(crate) fn attribute<'a>(object: &Value<'a>, name: Str<'a>) -> Result<Value<'a>> {
+    if object.is_undefined() {
+        return Err(undefined_error(object));
+    }
+    if let Some(found) = python_attribute(object, &name) {
+        return Ok(found);
+    }
+    if let Value::Dict(dict) = object
+        && let Some(value) = dict.get_str(&name)
+    {
+        return Ok(value.clone());
+    }
+    Ok(Value::Undefined(Undefined::Attr(object.type_name(), name)))
+}
+
+/// `object[key]`: keys and indices first, then Python attributes.
+pub(crate) fn item<'a>(object: &Value<'a>, key: &Value<'a>) -> Result<Value<'a>> {
+    if object.is_undefined() {
+        return Err(undefined_error(object));
+    }
+    let found = match object {
+        Value::Dict(dict) => {
+            if hashable(key).is_ok() { dict.get(key).cloned() } else { None }
+        }
+        Value::List(items) | Value::Tuple(items) | Value::Group(items) => {
+            index(key, items.len()).map(|i| items[i].clone())
+        }
+        Value::Range(range) => index(key, range.len()).map(|i| range.get(i)),
+        Value::Str(text) => char_at(text, key).map(Value::Str),
+        Value::Markup(text) => char_at(text, key).map(Value::Markup),
+        _ => None,
+    };
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let Some(name) = key.as_str() else {
+        let mut text = String::new();
+        key.write(&mut text);
+        return Ok(Value::Undefined(Undefined::Attr(object.type_name(), text.into())));
+    };
+    if let Some(found) = python_attribute(object, name) {
+        return Ok(found);
+    }
+    Ok(Value::Undefined(Undefined::Attr(object.type_name(), name.clone())))
+}
+
+/// What `getattr` finds on a Python object, or the undefined value by which the sandbox refuses it.
+fn python_attribute<'a>(object: &Value<'a>, name: &Str<'a>) -> Option<Value<'a>> {
+    if name.starts_with("__") && name.ends_with("__") {
+        // Which dunders an object has makes no difference: each of them is refused.
+        return Some(Value::Undefined(Undefined::Unsafe(object.type_name(), name.clone())));
+    }
+    match object {
+        Value::Namespace(dict) => dict.borrow().get_str(name).cloned(),
+        Value::Loop(loop_) => methods::loop_attribute(loop_, name),
+        Value::Macro(macro_) => match &**name {
+            "name" => Some(Value::str(&macro_.def.name.name)),
+            "arguments" => {
+                let names = macro_.def.params.iter().map(|(name, _)| Value::str(&name.name));
+                Some(Value::tuple(names.collect()))
+            }
+            "caller" => Some(Value::Bool(macro_.def.caller.is_some())),
+            "catch_kwargs" => Some(Value::Bool(macro_.def.kwargs.is_some())),
+            "catch_varargs" => Some(Value::Bool(macro_.def.varargs.is_some())),
+            _ => None,
+        },
+        Value::Group(pair) => match &**name {
+            "grouper" => Some(pair[0].clone()),
+            "list" => Some(pair[1].clone()),
+            _ => None,
+        },
+        Value::Cycler(cycler) => match &**name {
+            "current" => Some(cycler.0[cycler.1.get()].clone()),
+            "next" | "reset" => Some(method(object, name)),
+            _ => None,
+        },
+        Value::Range(Range { start, stop, step }) => match &**name {
+            "start" => Some(Value::Int(i128::from(*start))),
+            "stop" => Some(Value::Int(i128::from(*stop))),
+            "step" => Some(Value::Int(i128::from(*step))),
+            _ => None,
+        },
+        Value::Int(n) => match &**name {
+            "real" | "numerator" => Some(Value::Int(*n)),
+            "imag" => Some(Value::Int(0)),
+            "denominator" => Some(Value::Int(1)),
+            _ => methods::exists(object, name).then(|| method(object, name)),
+        },
+        Value::Float(x) if &**name == "real" => Some(Value::Float(*x)),
+        _ if methods::mutates(object, name) => {
+            Some(Value::Undefined(Undefined::Unsafe(object.type_name(), name.clone())))
+        }
+        _ => methods::exists(object, name).then(|| method(object, name)),
+    }
+}
+
+fn method<'a>(object: &Value<'a>, name: &Str<'a>) -> Value<'a> {
+    Value::Method(Rc::new((object.clone(), name.clone())))
+}
+
+fn index(key: &Value<'_>, len: usize) -> Option<usize> {
+    let key = key.as_int()?;
+    let index = if key < 0 { key + len as i128 } else { key };
+    usize::try_from(index).ok().filter(|&index| index < len)
+}
+
+fn char_at<'a>(text: &Str<'a>, key: &Value<'a>) -> Option<Str<'a>> {
+    let key = key.as_int()?;
+    let (at, c) = if key >= 0 {
+        text.char_indices().nth(usize::try_from(key).ok()?)?
+    } else {
+        text.char_indices().rev().nth(usize::try_from(-(key + 1)).ok()?)?
+    };
+    Some(text.slice(at..at + c.len_utf8()))
+}
+
+/// `object[start:stop:step]`
+pub(crate) fn slice<'a>(object: &Value<'a>, parts: [Value<'a>; 3]) -> Result<Value<'a>> {
+    if object.is_undefined() {
+        return Err(undefined_error(object));
+    }
+    let mut bounds = [None; 3];
+    for (bound, part) in bounds.iter_mut().zip(&parts) {
+        *bound = match part {
+            Value::None | Value::Unset => None,
+            part => match part.as_int() {
+                Some(n) => Some(n),
+                // obj[slice] raises TypeError, which becomes an undefined value.
+                None => return Ok(no_slice(object)),
+            },
+        };
+    }
+    let [start, stop, step] = bounds;
+    let step = step.unwrap_or(1);
+    if step == 0 {
+        return Err(value_error("slice step cannot be zero"));
+    }
+    match object {
+        Value::List(items) => Ok(Value::list(pick(items, start, stop, step))),
+        Value::Tuple(items) => Ok(Value::tuple(pick(items, start, stop, step))),
+        Value::Str(text) => Ok(Value::Str(slice_str(text, start, stop, step))),
+        Value::Markup(text) => Ok(Value::Markup(slice_str(text, start, stop, step))),
+        Value::Range(range) => {
+            let items: Vec<Value<'a>> = (0..range.len()).map(|i| range.get(i)).collect();
+            Ok(Value::list(pick(&items, start, stop, step)))
+        }
+        _ => Ok(no_slice(object)),
+    }
+}
+
+fn no_slice<'a>(object: &Value<'a>) -> Value<'a> {
+    let name = Str::Borrowed("slice");
+    let owner: TypeName = object.type_name();
+    Value::Undefined(Undefined::Attr(owner, name))
+}
+
+fn slice_str<'a>(text: &Str<'a>, start: Option<i128>, stop: Option<i128>, step: i128) -> Str<'a> {
+    if step == 1 {
+        let len = text.chars().count();
+        let (first, last) = bounds(start, stop, 1, len);
+        if first >= last {
+            return Str::Borrowed("");
+        }
+        let byte = |n: i128| {
+            text.char_indices().nth(n as usize).map_or(text.len(), |(at, _)| at)
+        };
+        let range = byte(first)..byte(last);
+        return text.slice(range);
+    }
+    let chars: Vec<char> = text.chars().collect();
+    pick(&chars, start, stop, step).into_iter().collect::<String>().into()
+}
+
+/// First and past-the-last index of a slice, as `slice.indices` computes them.
+fn bounds(start: Option<i128>, stop: Option<i128>, step: i128, len: usize) -> (i128, i128) {
+    let len = len as i128;
+    let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
+    let clamp = |bound: i128| {
+        let bound = if bound < 0 { bound + len } else { bound };
+        bound.clamp(low, high)
+    };
+    let start = start.map_or(if step > 0 { low } else { high }, clamp);
+    let stop = stop.map_or(if step > 0 { high } else { low }, clamp);
+    (start, stop)
+}
+
+fn pick<T: Clone>(items: &[T], start: Option<i128>, stop: Option<i128>, step: i128) -> Vec<T> {
+    let (mut at, stop) = bounds(start, stop, step, items.len());
+    let mut picked = Vec::new();
+    while if step > 0 { at < stop } else { at > stop } {
+        picked.push(items[at as usize].clone());
+        at += step;
+    }
+    picked
+}

@@ -1,0 +1,155 @@
+//! Filters that quote: HTML, JSON, URLs.
+
+use std::fmt::Write as _;
+
+use crate::jinja::args::{Args, int, text};
+use crate::jinja::error::{Result, type_error, value_error};
+use crate::jinja::interp::Interp;
+use crate::jinja::json::Format;
+use crate::jinja::ops::{escape as escape_text, escaped, iterate};
+use crate::jinja::python::is_space;
+use crate::jinja::value::{Str, Value};
+
+pub(super) fn escape<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+    args.none("escape")?;
+    Ok(Value::Markup(escaped(&value)))
+}
+
+pub(super) fn forceescape<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+    args.none("forceescape")?;
+    Ok(Value::Markup(escape_text(&value.to_str()).into()))
+}
+
+pub(super) fn safe<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+    args.none("safe")?;
+    Ok(Value::Markup(value.to_str()))
+}
+
+/// `json.dumps`, the version of transformers.
+pub(super) fn tojson<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+    let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
+    let [ensure_ascii, indent, separators, sort_keys] = args.bind("tojson", names, 0)?;
+    let indent = match &indent {
+        None | Some(Value::None) => None,
+        Some(Value::Str(indent) | Value::Markup(indent)) => Some(indent.clone()),
+        Some(width) => {
+            let width = int("tojson", width)?.clamp(0, 1000);
+            Some(Str::from(" ".repeat(width as usize)))
+        }
+    };
+    let item_separator = if indent.is_some() { "," } else { ", " };
+    let (item_separator, key_separator) = match &separators {
+        None | Some(Value::None) => (Str::Borrowed(item_separator), Str::Borrowed(": ")),
+        Some(pair) => {
+            let pair = iterate(pair)?;
+            let [item, key] = &pair[..] else {
+                return Err(value_error(format!("separators wants 2 texts, found {}", pair.len())));
+            };
+            (text("tojson", item)?.clone(), text("tojson", key)?.clone())
+        }
+    };
+    let truth = |value: Option<Value<'a>>| value.is_some_and(|value| value.is_true());
+    let format = Format {
+        ensure_ascii: truth(ensure_ascii),
+        indent,
+        item_separator,
+        key_separator,
+        sort_keys: truth(sort_keys),
+    };
+    Ok(Value::string(format.dumps(&value)?))
+}
+
+/// Removes tags and comments and joins the rest with single spaces.
+pub(super) fn striptags<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+    args.none("striptags")?;
+    let mut text = value.to_str().to_string();
+    while let Some(start) = text.find("<!--") {
+        let Some(end) = text[start..].find("-->") else { break };
+        text.replace_range(start..start + end + 3, "");
+    }
+    while let Some(start) = text.find('<') {
+        let Some(end) = text[start..].find('>') else { break };
+        text.replace_range(start..=start + end, "");
+    }
+    let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
+    Ok(Value::string(unescape(&words.join(" "))))
+}
+
+/// `html.unescape` for the entities that escaping writes, and numeric ones.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let end = rest.find(';').unwrap_or(0);
+        let c = match rest.get(1..end) {
+            Some("amp") => Some('&'),
+            Some("lt") => Some('<'),
+            Some("gt") => Some('>'),
+            Some("quot") => Some('"'),
+            Some("apos") => Some('\''),
+            Some("nbsp") => Some('\u{a0}'),
+            Some(entity) => entity.strip_prefix('#').and_then(|number| {
+                let code = match number.strip_prefix(['x', 'X']) {
+                    Some(hex) => u32::from_str_radix(hex, 16).ok()?,
+                    None => number.parse().ok()?,
+                };
+                char::from_u32(code)
+            }),
+            None => None,
+        };
+        match c {
+            Some(c) => {
+                out.push(c);
+                rest = &rest[end + 1..];
+            }
+            None => {
+                out.push('&');
+                rest = &rest[1..];
+            }
+        }
+    }
+    out + rest
+}
+
+pub(super) fn urlencode<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+    args.none("urlencode")?;
+    let pairs = match &value {
+        Value::Dict(dict) => dict.items(),
+        Value::List(_) | Value::Tuple(_) | Value::Iter(_) | Value::View(..) => iterate(&value)?,
+        value => return Ok(Value::string(quote(&value.to_str(), false))),
+    };
+    let mut out = String::new();
+    for pair in pairs {
+        let pair = iterate(&pair)?;
+        let [key, value] = &pair[..] else {
+            return Err(type_error("urlencode wants pairs"));
+        };
+        if !out.is_empty() {
+            out.push('&');
+        }
+        out.push_str(&quote(&key.to_str(), true));
+        out.push('=');
+        out.push_str(&quote(&value.to_str(), true));
+    }
+    Ok(Value::string(out))
+}
+
+/// Percent-encoding; in a query string a space is `+` and a slash is quoted.
+fn quote(text: &str, query: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => {
+                out.push(byte as char);
+            }
+            b'/' if !query => out.push('/'),
+            b' ' if query => out.push('+'),
+            byte => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,83 @@
+//! A Jinja2 engine with Python's values, made for chat templates.
+//!
+//! It renders what `jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True,
+//! lstrip_blocks=True)` renders with the extensions, filters and functions that transformers adds,
+//! and refuses what it refuses. The known differences stand in `COMPATIBILITY.md`.
+//!
+//! source -> [`lexer`] -> [`parser`] -> [`ast`] -> [`scope`] (names to slots) -> [`interp`]
+
+mod access;
+mod args;
+mod ast;
+#[cfg(test)]
+mod conformance;
+mod convert;
+mod error;
+mod filters;
+mod globals;
+mod interp;
+mod json;
+mod lexer;
+mod methods;
+mod numbers;
+mod ops;
+mod parser;
+mod percent;
+mod predicates;
+mod python;
+mod scope;
+mod strftime;
+mod value;
+
+use std::ops::Range;
+
+pub use error::{Error, ErrorKind};
+pub(crate) use convert::{from_json, from_map};
+pub(crate) use python::is_space;
+pub(crate) use value::{Dict, Str, Value};
+
+use interp::Interp;
+
+/// A parsed template.
+#[derive(Debug)]
+pub(crate) struct Template {
+    body: Vec<ast::Stmt>,
+    /// The names of the template's slots, which the context fills.
+    names: Vec<String>,
+}
+
+/// A rendered text and the byte ranges that `{% generation %}` blocks wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered {
+    pub(crate) text: String,
+    pub(crate) generation: Vec<Range<usize>>,
+}
+
+impl Template {
+    pub(crate) fn parse(source: &str) -> Result<Self, Error> {
+        let mut body = parser::parse(source)?;
+        let names = scope::resolve(&mut body)?;
+        Ok(Self { body, names })
+    }
+
+    /// Renders with variables; the `clock` answers `strftime_now`.
+    pub(crate) fn render<'a>(
+        &'a self,
+        variables: &[(&'a str, Value<'a>)],
+        clock: &'a dyn Fn() -> jiff::civil::DateTime,
+    ) -> Result<Rendered, Error> {
+        Interp::new(&self.names, variables, clock).run(&self.body)
+    }
+
+    /// Every text that the template can write by itself: its data and its string constants.
+    pub(crate) fn literals(&self) -> Vec<&str> {
+        let mut out = Vec::new();
+        ast::literals(&self.body, &mut out);
+        out
+    }
+
+    /// Whether the template has a `{% generation %}` block.
+    pub(crate) fn has_generation(&self) -> bool {
+        ast::has_generation(&self.body)
+    }
+}

@@ -1,0 +1,2 @@
+//! Conversations to text to tokens, and back.
+mod jinja;
