@@ -1,9 +1,9 @@
 //! `object.attribute`, `object[key]` and slices, under the sandbox's rules.
 
-use super::error::{Result, value_error};
+use super::error::{Result, type_error, value_error};
 use super::methods;
 use super::ops::{hashable, undefined_error};
-use super::value::{Range, Str, TypeName, Undefined, Value};
+use super::value::{Range, Str, Undefined, Value};
 use std::rc::Rc;
 
 /// `object.name`: Python attributes first, then the key of a dict.
@@ -80,7 +80,14 @@ fn python_attribute<'a>(object: &Value<'a>, name: &Str<'a>) -> Option<Value<'a>>
         },
         Value::Cycler(cycler) => match &**name {
             "current" => Some(cycler.0[cycler.1.get()].clone()),
+            "pos" => Some(Value::Int(cycler.1.get() as i128)),
+            "items" => Some(Value::tuple(cycler.0.clone())),
             "next" | "reset" => Some(method(object, name)),
+            _ => None,
+        },
+        Value::Joiner(joiner) => match &**name {
+            "sep" => Some(joiner.0.clone()),
+            "used" => Some(Value::Bool(joiner.1.get())),
             _ => None,
         },
         Value::Range(Range { start, stop, step }) => match &**name {
@@ -89,8 +96,8 @@ fn python_attribute<'a>(object: &Value<'a>, name: &Str<'a>) -> Option<Value<'a>>
             "step" => Some(Value::Int(i128::from(*step))),
             _ => None,
         },
-        Value::Int(n) => match &**name {
-            "real" | "numerator" => Some(Value::Int(*n)),
+        Value::Int(_) | Value::Bool(_) => match &**name {
+            "real" | "numerator" => object.as_int().map(Value::Int),
             "imag" => Some(Value::Int(0)),
             "denominator" => Some(Value::Int(1)),
             _ => methods::exists(object, name).then(|| method(object, name)),
@@ -128,18 +135,20 @@ pub(crate) fn slice<'a>(object: &Value<'a>, parts: [Value<'a>; 3]) -> Result<Val
     if object.is_undefined() {
         return Err(undefined_error(object));
     }
-    let mut bounds = [None; 3];
-    for (bound, part) in bounds.iter_mut().zip(&parts) {
+    let mut limits = [None; 3];
+    for (bound, part) in limits.iter_mut().zip(&parts) {
         *bound = match part {
             Value::None | Value::Unset => None,
             part => match part.as_int() {
                 Some(n) => Some(n),
-                // obj[slice] raises TypeError, which becomes an undefined value.
-                None => return Ok(no_slice(object)),
+                None => {
+                    let found = part.type_name().as_str();
+                    return Err(type_error(format!("slice indices must be integers, not {found}")));
+                }
             },
         };
     }
-    let [start, stop, step] = bounds;
+    let [start, stop, step] = limits;
     let step = step.unwrap_or(1);
     if step == 0 {
         return Err(value_error("slice step cannot be zero"));
@@ -150,17 +159,16 @@ pub(crate) fn slice<'a>(object: &Value<'a>, parts: [Value<'a>; 3]) -> Result<Val
         Value::Str(text) => Ok(Value::Str(slice_str(text, start, stop, step))),
         Value::Markup(text) => Ok(Value::Markup(slice_str(text, start, stop, step))),
         Value::Range(range) => {
-            let items: Vec<Value<'a>> = (0..range.len()).map(|i| range.get(i)).collect();
-            Ok(Value::list(pick(&items, start, stop, step)))
+            let (first, last) = bounds(start, stop, step, range.len());
+            let at = |index: i128| range.start + index as i64 * range.step;
+            let step = range.step.saturating_mul(step.clamp(-(1 << 40), 1 << 40) as i64);
+            Ok(Value::Range(Range { start: at(first), stop: at(last), step }))
         }
-        _ => Ok(no_slice(object)),
+        _ => {
+            let found = object.type_name().as_str();
+            Err(type_error(format!("a value of type {found} cannot be sliced")))
+        }
     }
-}
-
-fn no_slice<'a>(object: &Value<'a>) -> Value<'a> {
-    let name = Str::Borrowed("slice");
-    let owner: TypeName = object.type_name();
-    Value::Undefined(Undefined::Attr(owner, name))
 }
 
 fn slice_str<'a>(text: &Str<'a>, start: Option<i128>, stop: Option<i128>, step: i128) -> Str<'a> {

@@ -118,7 +118,8 @@ pub(crate) enum StmtKind {
     Call { call: Expr, caller: Box<Macro> },
     FilterBlock { filter: Expr, body: Scoped },
     Generation(Scoped),
-    Block(Scoped),
+    /// `{% block name %}`: unless `scoped`, it does not see the variables of the loops around it.
+    Block { name: String, scoped: bool, body: Scoped },
     Break,
     Continue,
     /// A statement that only fails when it is reached (`include` without a loader).
@@ -185,7 +186,7 @@ impl StmtKind {
             | StmtKind::With { body, .. }
             | StmtKind::FilterBlock { body, .. }
             | StmtKind::Generation(body)
-            | StmtKind::Block(body) => vec![&body.body],
+            | StmtKind::Block { body, .. } => vec![&body.body],
             StmtKind::Macro(macro_) | StmtKind::Call { caller: macro_, .. } => vec![&macro_.body],
             _ => Vec::new(),
         }

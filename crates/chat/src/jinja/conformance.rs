@@ -4,8 +4,108 @@ use serde_json::Value as Json;
 
 use super::{Template, convert::from_json};
 
-/// Probes that differ, each with the reason. `COMPATIBILITY.md` says the same for users.
-const DIFFERENCES: &[(&str, &str)] = &[];
+/// Probes that differ, by reason. `COMPATIBILITY.md` says the same for users.
+const DIFFERENCES: &[(&str, &[&str])] = &[
+    (
+        "`striptags` knows the entities of escaping, not all of HTML",
+        &[
+            r##"{{ '&eacute;&#39;&nosuch;'|striptags }}"##,
+        ],
+    ),
+    (
+        "`wordwrap` leaves out rare rules of `textwrap`",
+        &[
+            r##"{{ 'the quick brown fox'|wordwrap(width=3) }}"##,
+        ],
+    ),
+    (
+        "bytes are not supported",
+        &[
+            r##"{{ 'abc'.encode() }}"##,
+            r##"{{ 'é'.encode('utf-8') }}"##,
+            r##"{{ 'é'.encode('ascii', 'ignore') }}"##,
+            r##"{{ n.to_bytes(2, 'big') }}"##,
+        ],
+    ),
+    (
+        "`float.hex` is not supported",
+        &[
+            r##"{{ f.hex() }}"##,
+        ],
+    ),
+    (
+        "a number cannot be sliced",
+        &[
+            r##"{{ 5[1:] }}"##,
+        ],
+    ),
+    (
+        "complex numbers are not supported",
+        &[
+            r##"{{ (-8) ** 0.5 }}"##,
+        ],
+    ),
+    (
+        "integers end at 128 bits",
+        &[
+            r##"{{ 123456789012345678901234567890 * 123456789012345678901234567890 }}"##,
+        ],
+    ),
+    (
+        "`\\N{...}` escapes are not supported",
+        &[
+            r##"{{ '\N{BULLET}' }}"##,
+        ],
+    ),
+    (
+        "`self` and its blocks are not supported",
+        &[
+            r##"{{ self }}"##,
+            r##"{{ self.__class__ }}"##,
+            r##"{{ self._TemplateReference__context }}"##,
+            r##"{% block a %}x{% endblock a %}{{ self.a() }}"##,
+            r##"{{ self.a is defined }}{% block a %}{% endblock %}"##,
+        ],
+    ),
+    (
+        "`Markup.unescape` and `Markup.striptags` are not supported",
+        &[
+            r##"{{ ('&lt;b&gt;'|safe).unescape() }}"##,
+            r##"{{ ('<i>x</i>'|safe).striptags() }}"##,
+        ],
+    ),
+    (
+        "the tag `autoescape` is refused; no chat template uses it",
+        &[
+            r##"{% autoescape true %}{{ html }}{{ html|safe }}{% endautoescape %}{{ html }}"##,
+            r##"{% autoescape false %}{{ html }}{% endautoescape %}"##,
+            r##"{% autoescape true %}{{ l }}{{ '<' ~ '&' }}{% endautoescape %}"##,
+            r##"{% autoescape true %}{{ ['<', '>']|join('&') }}{{ html|replace('a', '<') }}{% endautoescape %}"##,
+            r##"{% autoescape true %}{% set x %}<b>{{ '<' }}{% endset %}{{ x }}{{ x is escaped }}{% endautoescape %}"##,
+            r##"{% autoescape true %}{% macro m() %}<b>{{ '<' }}{% endmacro %}{{ m() }}{{ m() is escaped }}{% endautoescape %}"##,
+            r##"{% autoescape true %}{{ d|tojson }}{{ html|tojson }}{% endautoescape %}"##,
+            r##"{% autoescape true %}{% filter upper %}<b>{{ '<' }}{% endfilter %}{% endautoescape %}"##,
+            r##"{% autoescape yes %}{{ html }}{% endautoescape %}"##,
+            r##"{% autoescape no %}{{ html }}{% endautoescape %}"##,
+            r##"{% macro m() %}<{{ '<' }}{% endmacro %}{% autoescape true %}{{ m() }}{% endautoescape %}"##,
+            r##"{% generation %}{{ '<' }}{% autoescape true %}{{ '<' }}{% endautoescape %}{% endgeneration %}"##,
+            r##"{% autoescape true %}a{% generation %}{{ '<' }}b<{% endgeneration %}{% endautoescape %}"##,
+        ],
+    ),
+    (
+        "ours is right: transformers records a wrong place inside captured text, and drops `caller`",
+        &[
+            r##"{% macro m(x) %}[{% generation %}{{ x }}{% endgeneration %}]{% endmacro %}ab{{ m('xyz') }}cd"##,
+            r##"{% macro m(x) %}[{% generation %}{{ x }}{% endgeneration %}]{% endmacro %}{{ m('a') }}{{ m('b') }}"##,
+            r##"ab{% set x %}[{% generation %}xyz{% endgeneration %}]{% endset %}cd{{ x }}"##,
+            r##"ab{% filter upper %}c{% generation %}xyz{% endgeneration %}{% endfilter %}"##,
+            r##"a{% generation %}b{% generation %}c{% endgeneration %}d{% endgeneration %}e"##,
+            r##"{% macro m() %}{% generation %}{{ caller() }}{% endgeneration %}{% endmacro %}a{% call m() %}b{% endcall %}"##,
+            r##"{% for x in [1, 2] recursive %}{{ x }}{% generation %}g{% endgeneration %}{% endfor %}"##,
+            r##"{% for x in [[1], 2] recursive %}{% if x is iterable %}<{{ loop(x) }}>{% else %}{% generation %}{{ x }}{% endgeneration %}{% endif %}{% endfor %}"##,
+        ],
+    ),
+];
 
 fn clock() -> jiff::civil::DateTime {
     jiff::civil::date(2024, 7, 26).at(13, 5, 9, 0)
@@ -41,12 +141,13 @@ fn probes_equal_jinja2() {
             _ => false,
         };
         let template = probe["template"].as_str().unwrap();
-        let listed = DIFFERENCES.iter().any(|(listed, _)| *listed == template);
+        let listed = DIFFERENCES.iter().any(|(_, listed)| listed.contains(&template));
         if equal == listed {
             wrong.push(format!("{probe}\n    found {found:?}"));
         }
         differing += usize::from(listed);
     }
     assert!(wrong.is_empty(), "{} of {} probes:\n{}", wrong.len(), probes.len(), wrong.join("\n"));
-    assert_eq!(differing, DIFFERENCES.len(), "a listed difference is no longer a probe");
+    let listed: usize = DIFFERENCES.iter().map(|(_, listed)| listed.len()).sum();
+    assert_eq!(differing, listed, "a listed difference is no longer a probe");
 }

@@ -128,6 +128,7 @@ impl<'a> Format<'a> {
         for (at, byte) in text.bytes().enumerate() {
             // Only ASCII bytes are replaced here, so slices stay on character borders.
             let escape = match byte {
+                0x7f if self.ensure_ascii => "",
                 b'"' => "\\\"",
                 b'\\' => "\\\\",
                 b'\n' => "\\n",

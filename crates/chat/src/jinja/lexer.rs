@@ -174,6 +174,9 @@ impl<'s> Lexer<'s> {
             }
             from = start + 2;
         }
+        if rest.is_empty() {
+            return Ok(()); // as in Jinja2, which stops reading before it misses the end
+        }
         Err(syntax(line, "missing end of raw directive"))
     }
 
@@ -298,6 +301,10 @@ impl<'s> Lexer<'s> {
             }
         }
         let text = rest[..end].replace('_', "");
+        let leading_zero = text.len() > 1 && text.starts_with('0') && text.contains(|c| c != '0');
+        if end == whole && leading_zero {
+            return Err(bad(&text, self.line));
+        }
         let kind = if end == whole {
             Kind::Int(text.parse().map_err(|_| bad(&text, self.line))?)
         } else {

@@ -262,6 +262,16 @@ pub(crate) fn contains<'a>(container: &Value<'a>, item: &Value<'a>) -> Result<bo
             Ok(dict.get(item).is_some())
         }
         Value::View(ViewKind::Keys, dict) => Ok(dict.get(item).is_some()),
+        Value::Iter(items) => {
+            // A generator is read up to the item.
+            let mut items = items.borrow_mut();
+            while let Some(next) = items.pop_front() {
+                if next.equals(item) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
         _ => Ok(iterate(container)?.iter().any(|i| i.equals(item))),
     }
 }

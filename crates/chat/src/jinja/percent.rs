@@ -93,7 +93,7 @@ pub(crate) fn format(format: &str, args: &Value<'_>, markup: bool) -> Result<Str
         while chars.next_if(|c| "hlL".contains(*c)).is_some() {}
         match chars.next() {
             None => return Err(value_error("incomplete format")),
-            Some('%') => out.push('%'),
+            Some('%') if spec.width == 0 && spec.precision.is_none() => out.push('%'),
             Some(conversion) => {
                 let value = next(&key)?;
                 spec.write(conversion, &value, markup, &mut out)?;
@@ -226,7 +226,7 @@ impl Spec {
 }
 
 /// `repr` with every character outside ASCII escaped.
-fn ascii(repr: &str) -> String {
+pub(crate) fn ascii(repr: &str) -> String {
     let mut out = String::new();
     for c in repr.chars() {
         let code = c as u32;

@@ -18,6 +18,7 @@ pub(crate) fn resolve(body: &mut [Stmt]) -> Result<Vec<String>> {
         slots: vec![0],
         soft: false,
         loops: 0,
+        blocks: Vec::new(),
         line: 0,
     };
     for name in stored_names(body) {
@@ -53,6 +54,8 @@ struct Resolver {
     soft: bool,
     /// Loops around the current statement in the same function, for `break` and `continue`.
     loops: usize,
+    /// The names of the `{% block %}`s so far.
+    blocks: Vec<String>,
     line: usize,
 }
 
@@ -113,10 +116,9 @@ impl Resolver {
             .collect()
     }
 
-    fn scoped(&mut self, scoped: &mut Scoped, first: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    fn scoped(&mut self, scoped: &mut Scoped) -> Result<()> {
         scoped.entry = self.open(&stored_names(&scoped.body));
         let soft = std::mem::take(&mut self.soft);
-        first(self)?;
         self.statements(&mut scoped.body)?;
         self.soft = soft;
         self.scopes.pop();
@@ -152,10 +154,10 @@ impl Resolver {
                 Ok(())
             }
             StmtKind::SetBlock { target, filter, body } => {
-                self.scoped(body, |_| Ok(()))?;
-                if let Some(filter) = filter {
-                    self.expr(filter)?;
-                }
+                self.scoped(body)?;
+                let soft = std::mem::take(&mut self.soft);
+                self.exprs(filter)?;
+                self.soft = soft;
                 self.target(target);
                 Ok(())
             }
@@ -186,16 +188,32 @@ impl Resolver {
                 self.macro_body(caller)
             }
             StmtKind::FilterBlock { filter, body } => {
-                self.scoped(body, |_| Ok(()))?;
-                self.expr(filter)
+                self.scoped(body)?;
+                let soft = std::mem::take(&mut self.soft);
+                self.expr(filter)?;
+                self.soft = soft;
+                Ok(())
             }
             StmtKind::Generation(body) => {
                 let loops = std::mem::take(&mut self.loops);
-                self.scoped(body, |_| Ok(()))?;
+                self.scoped(body)?;
                 self.loops = loops;
                 Ok(())
             }
-            StmtKind::Block(body) => self.scoped(body, |_| Ok(())),
+            StmtKind::Block { name, scoped, body } => {
+                if self.blocks.contains(name) {
+                    return Err(syntax(self.line, format!("block '{name}' is defined twice")));
+                }
+                self.blocks.push(name.clone());
+                if *scoped {
+                    return self.scoped(body);
+                }
+                let outer = self.scopes.split_off(1);
+                let result = self.scoped(body);
+                self.scopes.truncate(1);
+                self.scopes.extend(outer);
+                result
+            }
             StmtKind::Break | StmtKind::Continue => {
                 if self.loops == 0 {
                     return Err(syntax(self.line, "'break' or 'continue' outside of a loop"));
@@ -208,6 +226,9 @@ impl Resolver {
     fn for_loop(&mut self, for_: &mut For) -> Result<()> {
         self.expr(&mut for_.iter)?;
         let mut names = stored_names(&for_.body.body);
+        if names.iter().any(|name| name == "loop") {
+            return Err(syntax(self.line, "cannot assign to `loop` in a for loop"));
+        }
         push_names(&for_.target, &mut names);
         for_.body.entry = self.open(&names);
         for_.loop_slot = self.declare("loop");
@@ -221,7 +242,7 @@ impl Resolver {
         self.loops -= 1;
         self.soft = soft;
         self.scopes.pop();
-        self.scoped(&mut for_.otherwise, |_| Ok(()))
+        self.scoped(&mut for_.otherwise)
     }
 
     fn macro_body(&mut self, macro_: &mut Macro) -> Result<()> {

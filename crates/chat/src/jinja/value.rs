@@ -323,10 +323,9 @@ impl<'a> Value<'a> {
             (Value::Function(a), Value::Function(b)) => a == b,
             (a, b) => match (a.as_int(), b.as_int()) {
                 (Some(a), Some(b)) => a == b,
-                _ => match (a.as_float(), b.as_float()) {
-                    (Some(a), Some(b)) => a == b,
-                    _ => false,
-                },
+                (Some(n), None) => matches!(b, Value::Float(x) if float_is_int(*x, n)),
+                (None, Some(n)) => matches!(a, Value::Float(x) if float_is_int(*x, n)),
+                (None, None) => matches!((a, b), (Value::Float(a), Value::Float(b)) if a == b),
             },
         }
     }
@@ -440,6 +439,11 @@ impl<'a> Dict<'a> {
         }
         out.push('}');
     }
+}
+
+/// Whether a float is exactly this integer, also where the integer has more digits than a float.
+fn float_is_int(x: f64, n: i128) -> bool {
+    x.fract() == 0.0 && x.abs() < 1.7e38 && x as i128 == n
 }
 
 fn write_sequence(open: char, items: &[Value<'_>], close: &str, out: &mut String) {

@@ -53,6 +53,10 @@ pub(super) fn batch<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
     let items = iterate(&value)?;
     let size = usize::try_from(count).ok().filter(|&n| n > 0).unwrap_or(usize::MAX);
     let mut batches: Vec<Vec<Value<'a>>> = items.chunks(size).map(<[_]>::to_vec).collect();
+    if count == 0 && !items.is_empty() {
+        // Jinja2 finds its empty first batch full before the first item.
+        batches.insert(0, Vec::new());
+    }
     if let (Some(last), Some(fill)) = (batches.last_mut(), fill.filter(|f| !matches!(f, Value::None)))
         && size != usize::MAX
     {

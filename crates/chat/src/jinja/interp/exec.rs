@@ -92,12 +92,14 @@ impl<'a> Interp<'a> {
                     flow = this.scoped(body)?;
                     Ok(())
                 })?;
+                if flow != Flow::Next {
+                    return Ok(flow);
+                }
                 let value = self.apply_filters(Some(filter), text)?;
                 value.write(&mut self.out);
-                return Ok(flow);
             }
             StmtKind::Generation(body) => self.generation_block(body)?,
-            StmtKind::Block(body) => return self.scoped(body),
+            StmtKind::Block { body, .. } => return self.scoped(body),
             StmtKind::Break => return Ok(Flow::Break),
             StmtKind::Continue => return Ok(Flow::Continue),
             StmtKind::Fail(message) => return Err(runtime(message.clone())),
@@ -184,16 +186,20 @@ impl<'a> Interp<'a> {
             changed: RefCell::new(None),
             recursive: for_.recursive.then_some(for_),
         });
+        let mut completed = false;
         for index in 0..loop_.items.len() {
             loop_.index.set(index);
             self.enter(&for_.body.entry);
             self.slots[self.base + for_.loop_slot as usize] = Value::Loop(Rc::clone(&loop_));
             self.assign(&for_.target, loop_.items[index].clone())?;
-            if self.body(&for_.body.body)? == Flow::Break {
-                break;
+            match self.body(&for_.body.body)? {
+                Flow::Next => completed = true,
+                Flow::Continue => {}
+                Flow::Break => break,
             }
         }
-        Ok(Flow::Next)
+        // Jinja2 runs the else branch unless the body came to its end once.
+        if completed { Ok(Flow::Next) } else { self.scoped(&for_.otherwise) }
     }
 
     /// `loop(children)` in a recursive loop: the loop over other items, as text.

@@ -2,15 +2,15 @@
 
 use crate::jinja::access;
 use crate::jinja::args::Args;
-use crate::jinja::error::{Error, ErrorKind, Result, value_error};
+use crate::jinja::error::{Result, value_error};
 use crate::jinja::ops::{escape, escaped};
-use crate::jinja::percent::float_text;
+use crate::jinja::percent::{ascii, float_text};
 use crate::jinja::python::float_repr;
-use crate::jinja::value::{Str, Undefined, Value};
+use crate::jinja::value::{Str, Value};
 
 /// `format.format(*args)`; with `markup` the texts put in are escaped.
 pub(super) fn format<'a>(format: &Str<'a>, args: &Args<'a>, markup: bool) -> Result<String> {
-    let mut formatter = Formatter { args, markup, next: 0 };
+    let mut formatter = Formatter { args, markup, next: 0, manual: None };
     formatter.expand(format, 2)
 }
 
@@ -19,13 +19,12 @@ struct Formatter<'f, 'a> {
     markup: bool,
     /// The next automatic field number.
     next: usize,
+    /// Whether fields are numbered by hand, once one is numbered at all.
+    manual: Option<bool>,
 }
 
 impl<'a> Formatter<'_, 'a> {
     fn expand(&mut self, format: &str, depth: usize) -> Result<String> {
-        if depth == 0 {
-            return Err(value_error("max string recursion exceeded"));
-        }
         let mut out = String::new();
         let mut rest = format;
         while let Some(at) = rest.find(['{', '}']) {
@@ -46,7 +45,10 @@ impl<'a> Formatter<'_, 'a> {
                 open == 0
             });
             let end = end.ok_or_else(|| value_error("expected '}' before end of string"))?;
-            self.field(&rest[..end], depth, &mut out)?;
+            if depth == 0 {
+                return Err(value_error("max string recursion exceeded"));
+            }
+            self.field(&rest[..end], depth - 1, &mut out)?;
             rest = &rest[end + 1..];
         }
         out.push_str(rest);
@@ -64,16 +66,16 @@ impl<'a> Formatter<'_, 'a> {
         let value = match conversion {
             None => value,
             Some("s") => Value::Str(value.to_str()),
-            Some("r" | "a") => {
+            Some(conversion @ ("r" | "a")) => {
                 let mut repr = String::new();
                 value.write_repr(&mut repr);
-                Value::string(repr)
+                Value::string(if conversion == "a" { ascii(&repr) } else { repr })
             }
             Some(other) => {
                 return Err(value_error(format!("unknown conversion specifier {other:?}")));
             }
         };
-        let spec = self.expand(spec, depth - 1)?;
+        let spec = self.expand(spec, depth)?;
         let text = match &value {
             Value::Markup(_) if spec.is_empty() => escaped(&value).to_string(),
             value => {
@@ -95,6 +97,12 @@ impl<'a> Formatter<'_, 'a> {
         } else {
             first.parse().ok()
         };
+        if index.is_some() {
+            let manual = !first.is_empty();
+            if *self.manual.get_or_insert(manual) != manual {
+                return Err(value_error("cannot mix automatic and manual field numbering"));
+            }
+        }
         let found = match index {
             Some(index) => self.args.positional.get(index),
             None => self.args.keyword.iter().find(|(key, _)| **key == *first).map(|(_, v)| v),
@@ -116,10 +124,6 @@ impl<'a> Formatter<'_, 'a> {
                 };
                 value = access::item(&value, &key)?;
                 rest = &after[end + 1..];
-            }
-            if let Value::Undefined(Undefined::Unsafe(..)) = value {
-                let message = format!("the format field {name:?} is unsafe");
-                return Err(Error::new(ErrorKind::Security, message));
             }
         }
         Ok(value)

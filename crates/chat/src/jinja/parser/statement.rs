@@ -189,7 +189,8 @@ impl Parser {
 
     fn block_statement(&mut self) -> Result<StmtKind> {
         let name = self.expect_name()?;
-        while self.skip_name("scoped") || self.skip_name("required") {}
+        let scoped = self.skip_name("scoped");
+        let required = self.skip_name("required");
         let body = self.scoped("endblock")?;
         if let Kind::Name(found) = self.kind() {
             if *found != name {
@@ -197,7 +198,10 @@ impl Parser {
             }
             self.next();
         }
-        Ok(StmtKind::Block(body))
+        if required {
+            return Ok(StmtKind::Fail(format!("required block '{name}' not found")));
+        }
+        Ok(StmtKind::Block { name, scoped, body })
     }
 
     fn macro_rest(&mut self, name: Name, end: &str, signature: bool) -> Result<Macro> {
@@ -218,6 +222,12 @@ impl Parser {
             let default = if self.skip_op("=") { Some(self.expression()?) } else { None };
             if default.is_none() && params.last().is_some_and(|(_, default)| default.is_some()) {
                 return Err(syntax(self.line(), "a parameter without default follows one with"));
+            }
+            if params.iter().any(|(known, _)| known.name == name.name) {
+                return Err(syntax(self.line(), format!("two parameters are named '{}'", name.name)));
+            }
+            if name.name == "caller" && default.is_none() {
+                return Err(syntax(self.line(), "the parameter 'caller' must have a default"));
             }
             params.push((name, default));
         }
