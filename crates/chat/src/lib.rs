@@ -1,2 +1,16 @@
 //! Conversations to text to tokens, and back.
+
+mod builtin;
+mod chat;
+mod continue_final;
+mod error;
 mod jinja;
+mod probe;
+mod source;
+mod template;
+
+pub use builtin::Builtin;
+pub use chat::{Chat, JsonChat};
+pub use error::Error;
+pub use jinja::{Error as TemplateError, ErrorKind as TemplateErrorKind};
+pub use template::{ChatTemplate, ContinueFinal, RenderOptions, ToolArguments};

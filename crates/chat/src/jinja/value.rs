@@ -279,6 +279,10 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub(crate) fn equals_str(&self, text: &str) -> bool {
+        self.as_str().is_some_and(|this| **this == *text)
+    }
+
     /// A number as Python counts it: booleans are 0 and 1.
     pub(crate) fn as_int(&self) -> Option<i128> {
         match self {

@@ -1,0 +1,261 @@
+//! What a template can render: a [`Conversation`], or JSON as it came ([`JsonChat`]).
+
+use posttrain_core::{Arguments, Content, Conversation, Message, ToolCall};
+use serde_json::{Map, Value as Json};
+
+use crate::error::{Error, Result, kind};
+use crate::jinja::{Dict, Value, from_json, from_map};
+
+/// A conversation that a chat template can render.
+///
+/// Implemented by [`Conversation`], and by [`JsonChat`] for conversations that are not in the
+/// `OpenAI` form (other roles, other fields), which reach the template as they are.
+pub trait Chat: sealed::Sealed {}
+
+pub(crate) mod sealed {
+    use super::Input;
+
+    pub trait Sealed {
+        #[doc(hidden)]
+        fn input(&self, arguments: ArgumentForm) -> Input<'_>;
+        /// For every message whether it is an assistant turn, and its own flag for training.
+        #[doc(hidden)]
+        fn turns(&self) -> Vec<(bool, Option<bool>)>;
+    }
+
+    /// How the arguments of a tool call reach the template.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    #[doc(hidden)]
+    pub enum ArgumentForm {
+        AsGiven,
+        Object,
+        Text,
+    }
+}
+
+pub(crate) use sealed::ArgumentForm;
+
+/// The variables of a conversation, as Python values.
+#[derive(Clone, Debug)]
+#[doc(hidden)]
+pub struct Input<'a> {
+    pub(crate) messages: Vec<Dict<'a>>,
+    pub(crate) tools: Value<'a>,
+    pub(crate) documents: Value<'a>,
+    pub(crate) variables: Vec<(&'a str, Value<'a>)>,
+}
+
+impl Chat for Conversation {}
+
+impl sealed::Sealed for Conversation {
+    fn input(&self, arguments: ArgumentForm) -> Input<'_> {
+        let tools = self.tools.iter().map(|tool| Value::dict(from_map(&tool.0))).collect::<Vec<_>>();
+        let documents =
+            self.documents.iter().map(|document| Value::dict(from_map(&document.0))).collect::<Vec<_>>();
+        let list = |items: Vec<_>| if items.is_empty() { Value::None } else { Value::list(items) };
+        Input {
+            messages: self.messages.iter().map(|message| message_dict(message, arguments)).collect(),
+            tools: list(tools),
+            documents: list(documents),
+            variables: Vec::new(),
+        }
+    }
+
+    fn turns(&self) -> Vec<(bool, Option<bool>)> {
+        let turn = |message: &Message| {
+            (message.role == posttrain_core::Role::Assistant, message.train)
+        };
+        self.messages.iter().map(turn).collect()
+    }
+}
+
+fn message_dict(message: &Message, arguments: ArgumentForm) -> Dict<'_> {
+    let mut entries = Vec::with_capacity(4 + message.extra.len());
+    let mut push = |key, value| entries.push((Value::str(key), value));
+    push("role", Value::str(message.role.as_str()));
+    match &message.content {
+        None => {}
+        Some(Content::Text(text)) => push("content", Value::str(text)),
+        Some(Content::Parts(parts)) => {
+            let parts = parts.iter().map(|part| Value::dict(from_map(&part.0))).collect();
+            push("content", Value::list(parts));
+        }
+    }
+    if let Some(reasoning) = &message.reasoning_content {
+        push("reasoning_content", Value::str(reasoning));
+    }
+    if !message.tool_calls.is_empty() {
+        let calls = message.tool_calls.iter().map(|call| call_dict(call, arguments)).collect();
+        push("tool_calls", Value::list(calls));
+    }
+    if let Some(id) = &message.tool_call_id {
+        push("tool_call_id", Value::str(id));
+    }
+    if let Some(name) = &message.name {
+        push("name", Value::str(name));
+    }
+    for (key, value) in &message.extra {
+        if !value.is_null() {
+            push(key, from_json(value));
+        }
+    }
+    Dict { entries }
+}
+
+fn call_dict(call: &ToolCall, form: ArgumentForm) -> Value<'_> {
+    let arguments = match (&call.function.arguments, form) {
+        (Arguments::Object(object), ArgumentForm::Text) => {
+            Value::string(Json::Object(object.clone()).to_string())
+        }
+        (Arguments::Object(object), _) => Value::dict(from_map(object)),
+        (Arguments::Text(text), ArgumentForm::Object) => match call.function.arguments.to_object() {
+            Ok(object) => owned_dict(&object),
+            Err(_) => Value::str(text),
+        },
+        (Arguments::Text(text), _) => Value::str(text),
+    };
+    let function = vec![
+        (Value::str("name"), Value::str(&call.function.name)),
+        (Value::str("arguments"), arguments),
+    ];
+    let mut entries = Vec::with_capacity(3);
+    if let Some(id) = &call.id {
+        entries.push((Value::str("id"), Value::str(id)));
+    }
+    entries.push((Value::str("type"), Value::str("function")));
+    entries.push((Value::str("function"), Value::dict(Dict { entries: function })));
+    Value::dict(Dict { entries })
+}
+
+/// A dict that owns its texts, for JSON that was parsed on the way.
+fn owned_dict<'a>(map: &Map<String, Json>) -> Value<'a> {
+    fn owned<'a>(json: &Json) -> Value<'a> {
+        match json {
+            Json::Null => Value::None,
+            Json::Bool(b) => Value::Bool(*b),
+            Json::Number(_) => match from_json(json) {
+                Value::Int(n) => Value::Int(n),
+                Value::Float(x) => Value::Float(x),
+                _ => Value::None,
+            },
+            Json::String(text) => Value::string(text.clone()),
+            Json::Array(items) => Value::list(items.iter().map(owned).collect()),
+            Json::Object(map) => owned_dict(map),
+        }
+    }
+    let entries = map.iter().map(|(key, value)| (Value::string(key.clone()), owned(value)));
+    Value::dict(Dict { entries: entries.collect() })
+}
+
+/// A conversation as JSON: what a template sees is what stands there, as in transformers.
+///
+/// ```
+/// use posttrain_chat::{Builtin, ChatTemplate, JsonChat, RenderOptions};
+/// use serde_json::json;
+///
+/// let chat = JsonChat::new(json!([{"role": "user", "content": "Hi"}]))?;
+/// let template = ChatTemplate::builtin(Builtin::ChatMl);
+/// assert_eq!(
+///     template.render(&chat, &RenderOptions::default())?,
+///     "<|im_start|>user\nHi<|im_end|>\n"
+/// );
+/// # Ok::<(), posttrain_chat::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonChat {
+    messages: Vec<Map<String, Json>>,
+    tools: Option<Vec<Json>>,
+    documents: Option<Vec<Json>>,
+    variables: Map<String, Json>,
+}
+
+impl JsonChat {
+    /// A list of messages, or an object with `messages` and optionally `tools`, `documents` and any
+    /// other variable of the template.
+    ///
+    /// # Errors
+    /// [`Error::Form`] when a part has another form.
+    pub fn new(json: Json) -> Result<Self> {
+        let form = |what: &str, found: &Json, expected| Error::Form {
+            what: what.to_owned(),
+            found: kind(found),
+            expected,
+        };
+        let mut variables = match json {
+            Json::Array(messages) => {
+                let mut object = Map::new();
+                object.insert("messages".into(), Json::Array(messages));
+                object
+            }
+            Json::Object(object) => object,
+            found => {
+                return Err(form("the conversation", &found, "a list of messages or an object with `messages`"));
+            }
+        };
+        let Some(messages) = variables.shift_remove("messages") else {
+            let keys: Vec<&String> = variables.keys().collect();
+            return Err(Error::Form {
+                what: "the conversation".into(),
+                found: format!("an object with the keys {keys:?}"),
+                expected: "an object with `messages`",
+            });
+        };
+        let Json::Array(messages) = messages else {
+            return Err(form("`messages`", &messages, "a list"));
+        };
+        let message = |(i, message)| match message {
+            Json::Object(message) => Ok(message),
+            found => Err(form(&format!("message {i}"), &found, "an object with `role` and `content`")),
+        };
+        let messages = messages.into_iter().enumerate().map(message).collect::<Result<_>>()?;
+        let mut list = |key: &str| match variables.shift_remove(key) {
+            None | Some(Json::Null) => Ok(None),
+            Some(Json::Array(items)) => match items.iter().find(|item| !item.is_object()) {
+                None => Ok(Some(items)),
+                Some(item) => Err(form(&format!("an item of `{key}`"), item, "an object")),
+            },
+            Some(found) => Err(form(&format!("`{key}`"), &found, "a list of objects")),
+        };
+        let (tools, documents) = (list("tools")?, list("documents")?);
+        Ok(Self { messages, tools, documents, variables })
+    }
+
+    /// Replaces the tools.
+    #[must_use]
+    pub fn with_tools(mut self, tools: Vec<Json>) -> Self {
+        self.tools = Some(tools);
+        self
+    }
+}
+
+impl Chat for JsonChat {}
+
+impl sealed::Sealed for JsonChat {
+    fn input(&self, _: ArgumentForm) -> Input<'_> {
+        fn values(items: Option<&Vec<Json>>) -> Value<'_> {
+            items.map_or(Value::None, |items| Value::list(items.iter().map(from_json).collect()))
+        }
+        let message = |message| {
+            let mut dict = from_map(message);
+            // As apply_chat_template does: a null field is no field.
+            dict.entries.retain(|(_, value)| !matches!(value, Value::None));
+            dict
+        };
+        Input {
+            messages: self.messages.iter().map(message).collect(),
+            tools: values(self.tools.as_ref()),
+            documents: values(self.documents.as_ref()),
+            variables: self.variables.iter().map(|(k, v)| (k.as_str(), from_json(v))).collect(),
+        }
+    }
+
+    fn turns(&self) -> Vec<(bool, Option<bool>)> {
+        let turn = |message: &Map<String, Json>| {
+            let assistant = message.get("role").and_then(Json::as_str) == Some("assistant");
+            let flag = message.get("train").or_else(|| message.get("weight"));
+            let flag = flag.and_then(|flag| flag.as_bool().or_else(|| flag.as_f64().map(|w| w != 0.0)));
+            (assistant, flag)
+        };
+        self.messages.iter().map(turn).collect()
+    }
+}
