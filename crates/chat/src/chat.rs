@@ -49,12 +49,20 @@ impl Chat for Conversation {}
 
 impl sealed::Sealed for Conversation {
     fn input(&self, arguments: ArgumentForm) -> Input<'_> {
-        let tools = self.tools.iter().map(|tool| Value::dict(from_map(&tool.0))).collect::<Vec<_>>();
-        let documents =
-            self.documents.iter().map(|document| Value::dict(from_map(&document.0))).collect::<Vec<_>>();
+        let tools =
+            self.tools.iter().map(|tool| Value::dict(from_map(&tool.0))).collect::<Vec<_>>();
+        let documents = self
+            .documents
+            .iter()
+            .map(|document| Value::dict(from_map(&document.0)))
+            .collect::<Vec<_>>();
         let list = |items: Vec<_>| if items.is_empty() { Value::None } else { Value::list(items) };
         Input {
-            messages: self.messages.iter().map(|message| message_dict(message, arguments)).collect(),
+            messages: self
+                .messages
+                .iter()
+                .map(|message| message_dict(message, arguments))
+                .collect(),
             tools: list(tools),
             documents: list(documents),
             variables: Vec::new(),
@@ -62,9 +70,8 @@ impl sealed::Sealed for Conversation {
     }
 
     fn turns(&self) -> Vec<(bool, Option<bool>)> {
-        let turn = |message: &Message| {
-            (message.role == posttrain_core::Role::Assistant, message.train)
-        };
+        let turn =
+            |message: &Message| (message.role == posttrain_core::Role::Assistant, message.train);
         self.messages.iter().map(turn).collect()
     }
 }
@@ -108,10 +115,12 @@ fn call_dict(call: &ToolCall, form: ArgumentForm) -> Value<'_> {
             Value::string(Json::Object(object.clone()).to_string())
         }
         (Arguments::Object(object), _) => Value::dict(from_map(object)),
-        (Arguments::Text(text), ArgumentForm::Object) => match call.function.arguments.to_object() {
-            Ok(object) => owned_dict(&object),
-            Err(_) => Value::str(text),
-        },
+        (Arguments::Text(text), ArgumentForm::Object) => {
+            match call.function.arguments.to_object() {
+                Ok(object) => owned_dict(&object),
+                Err(_) => Value::str(text),
+            }
+        }
         (Arguments::Text(text), _) => Value::str(text),
     };
     let function = vec![
@@ -189,7 +198,11 @@ impl JsonChat {
             }
             Json::Object(object) => object,
             found => {
-                return Err(form("the conversation", &found, "a list of messages or an object with `messages`"));
+                return Err(form(
+                    "the conversation",
+                    &found,
+                    "a list of messages or an object with `messages`",
+                ));
             }
         };
         let Some(messages) = variables.shift_remove("messages") else {
@@ -205,7 +218,9 @@ impl JsonChat {
         };
         let message = |(i, message)| match message {
             Json::Object(message) => Ok(message),
-            found => Err(form(&format!("message {i}"), &found, "an object with `role` and `content`")),
+            found => {
+                Err(form(&format!("message {i}"), &found, "an object with `role` and `content`"))
+            }
         };
         let messages = messages.into_iter().enumerate().map(message).collect::<Result<_>>()?;
         let mut list = |key: &str| match variables.shift_remove(key) {
@@ -253,7 +268,8 @@ impl sealed::Sealed for JsonChat {
         let turn = |message: &Map<String, Json>| {
             let assistant = message.get("role").and_then(Json::as_str) == Some("assistant");
             let flag = message.get("train").or_else(|| message.get("weight"));
-            let flag = flag.and_then(|flag| flag.as_bool().or_else(|| flag.as_f64().map(|w| w != 0.0)));
+            let flag =
+                flag.and_then(|flag| flag.as_bool().or_else(|| flag.as_f64().map(|w| w != 0.0)));
             (assistant, flag)
         };
         self.messages.iter().map(turn).collect()

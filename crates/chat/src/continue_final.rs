@@ -65,7 +65,8 @@ fn set<'a>(dict: &mut Dict<'a>, key: &str, value: Value<'a>) {
 /// Cuts the rendered text where the tag stands.
 pub(crate) fn cut(rendered: &str, final_text: &str) -> Result<String> {
     let tag = TAG.trim_end();
-    let (Some(at), true) = (rendered.rfind(tag), rendered.contains(final_text.trim_matches(is_space)))
+    let (Some(at), true) =
+        (rendered.rfind(tag), rendered.contains(final_text.trim_matches(is_space)))
     else {
         return Err(Error::Continue(
             "the final message does not appear in the rendered chat: the template drops or changes \

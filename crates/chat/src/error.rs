@@ -56,7 +56,9 @@ pub enum Error {
         available: Vec<String>,
     },
     /// Several templates, none of them `default`, and no name was given.
-    #[error("the model has several chat templates and none named \"default\"; choose one of {available:?}")]
+    #[error(
+        "the model has several chat templates and none named \"default\"; choose one of {available:?}"
+    )]
     NoDefault {
         /// The names there are.
         available: Vec<String>,
@@ -121,7 +123,9 @@ pub enum Error {
         turns: usize,
     },
     /// A forged control token cannot be written as plain text with this tokenizer.
-    #[error("the text holds the control token {token:?}, which this tokenizer also makes from plain text")]
+    #[error(
+        "the text holds the control token {token:?}, which this tokenizer also makes from plain text"
+    )]
     ControlToken {
         /// The token.
         token: String,
@@ -135,7 +139,8 @@ pub(crate) fn read(path: &std::path::Path) -> Result<String> {
 }
 
 pub(crate) fn read_json(path: &std::path::Path) -> Result<serde_json::Value> {
-    serde_json::from_str(&read(path)?).map_err(|source| Error::Json { path: path.to_owned(), source })
+    serde_json::from_str(&read(path)?)
+        .map_err(|source| Error::Json { path: path.to_owned(), source })
 }
 
 /// The kind of a JSON value, for messages.

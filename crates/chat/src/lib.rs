@@ -6,6 +6,7 @@ mod continue_final;
 mod error;
 mod jinja;
 mod probe;
+pub mod response;
 mod source;
 mod template;
 

@@ -23,7 +23,8 @@ pub(crate) fn tool() -> Tool {
 /// A tool call with its result. The id has the nine characters that Mistral's templates ask for.
 pub(crate) fn tool_call() -> Conversation {
     let arguments = Arguments::Object(object(json!({"city": "Zanzibar"})));
-    let call = ToolCall { id: Some("call00001".into()), ..ToolCall::new("get_tide_table", arguments) };
+    let call =
+        ToolCall { id: Some("call00001".into()), ..ToolCall::new("get_tide_table", arguments) };
     let mut result = Message::tool("call00001", "high water at 06:12");
     result.name = Some("get_tide_table".into());
     Conversation {

@@ -26,7 +26,10 @@ fn json_object(path: &Path) -> Result<Map<String, Json>> {
 }
 
 /// The templates by name. Files of their own win over the configuration.
-pub(crate) fn templates(folder: &Path, config: &Map<String, Json>) -> Result<Vec<(String, String)>> {
+pub(crate) fn templates(
+    folder: &Path,
+    config: &Map<String, Json>,
+) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let default = folder.join("chat_template.jinja");
     if default.exists() {
@@ -92,7 +95,10 @@ fn from_json(path: &Path, templates: &Json) -> Result<Vec<(String, String)>> {
 
 /// The named special tokens: `bos_token`, `eos_token` and every other `*_token`. Those of
 /// `special_tokens_map.json` count where `tokenizer_config.json` does not describe its tokens itself.
-pub(crate) fn special_tokens(folder: &Path, config: &Map<String, Json>) -> Result<Map<String, Json>> {
+pub(crate) fn special_tokens(
+    folder: &Path,
+    config: &Map<String, Json>,
+) -> Result<Map<String, Json>> {
     let mut tokens = Map::new();
     let mut take = |object: &Map<String, Json>| {
         for (name, value) in object {

@@ -213,9 +213,10 @@ impl ChatTemplate {
         let available = || self.templates.keys().cloned().collect();
         if let Some(name) = name {
             let found = self.templates.get(name);
-            return found
-                .map(|named| &**named)
-                .ok_or_else(|| Error::UnknownTemplate { name: name.to_owned(), available: available() });
+            return found.map(|named| &**named).ok_or_else(|| Error::UnknownTemplate {
+                name: name.to_owned(),
+                available: available(),
+            });
         }
         let by_tools = with_tools.then(|| self.templates.get("tool_use")).flatten();
         let found = by_tools.or_else(|| self.templates.get("default"));
@@ -247,6 +248,27 @@ impl ChatTemplate {
         options: &'c RenderOptions,
     ) -> Result<Rendered> {
         self.render_input(prepared.named, prepared.input.clone(), options)
+    }
+
+    /// Renders the first `count` messages, then possibly an assistant message with the content
+    /// `sentinel`, with a generation prompt or without.
+    pub(crate) fn render_prefix<'c>(
+        &'c self,
+        prepared: &'c Prepared<'c>,
+        options: &'c RenderOptions,
+        count: usize,
+        sentinel: Option<&'c str>,
+    ) -> Result<String> {
+        let mut input = prepared.input.clone();
+        input.messages.truncate(count);
+        if let Some(sentinel) = sentinel {
+            let entries = vec![
+                (Value::str("role"), Value::str("assistant")),
+                (Value::str("content"), Value::str(sentinel)),
+            ];
+            input.messages.push(Dict { entries });
+        }
+        Ok(self.render_input(prepared.named, input, options)?.text)
     }
 
     pub(crate) fn render_input<'c>(
@@ -319,7 +341,9 @@ pub(crate) const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking",
 fn alias_reasoning(message: &mut Dict<'_>) {
     let found = REASONING_FIELDS.iter().find_map(|field| message.get_str(field).cloned());
     let Some(reasoning) = found else { return };
-    if let Some(at) = message.entries.iter().position(|(key, _)| key.equals(&Value::str("thinking"))) {
+    if let Some(at) =
+        message.entries.iter().position(|(key, _)| key.equals(&Value::str("thinking")))
+    {
         let thinking = message.entries.remove(at);
         message.entries.insert(0, thinking);
     } else {

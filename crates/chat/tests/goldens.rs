@@ -61,7 +61,8 @@ fn render(source: &str, case: &Json) -> Result<(String, Json), String> {
 /// Compares a folder of templates with the folder of expected texts; returns (templates, cases).
 fn compare(templates: &Path, expected: &Path) -> (usize, usize) {
     let cases = read_json(&fixtures().join("cases.json"));
-    let mut paths: Vec<_> = std::fs::read_dir(templates).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(templates).unwrap().map(|e| e.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "jinja"));
     paths.sort();
     let (mut compared, mut wrong) = (0, Vec::new());
@@ -88,7 +89,9 @@ fn compare(templates: &Path, expected: &Path) -> (usize, usize) {
             compared += 1;
             let listed = DIFFERENCES.iter().any(|(t, c, _)| *t == name && *c == case_name);
             if equal == listed {
-                wrong.push(format!("{name} / {case_name}:\n  expected {result}\n  found    {found:?}"));
+                wrong.push(format!(
+                    "{name} / {case_name}:\n  expected {result}\n  found    {found:?}"
+                ));
             }
         }
     }

@@ -84,7 +84,8 @@ mod tests {
         let text: Prompt = serde_json::from_str(r#""2 + 2 =""#).unwrap();
         assert_eq!(text, Prompt::from("2 + 2 ="));
         let chat: Prompt =
-            serde_json::from_str(r#"{"messages": [{"role": "user", "content": "2 + 2?"}]}"#).unwrap();
+            serde_json::from_str(r#"{"messages": [{"role": "user", "content": "2 + 2?"}]}"#)
+                .unwrap();
         assert_eq!(chat, Conversation::new([Message::user("2 + 2?")]).into());
     }
 }

@@ -178,7 +178,10 @@ impl Message {
     /// the first that is there.
     pub fn reasoning(&self) -> Option<&str> {
         let alias = |name| self.extra.get(name).and_then(Value::as_str);
-        self.reasoning_content.as_deref().or_else(|| alias("thinking")).or_else(|| alias("reasoning"))
+        self.reasoning_content
+            .as_deref()
+            .or_else(|| alias("thinking"))
+            .or_else(|| alias("reasoning"))
     }
 
     /// The text of the message: its content, or its text parts joined. Empty when there is none.
@@ -238,9 +241,10 @@ mod tests {
 
     #[test]
     fn aliases_are_read() {
-        let message: Message =
-            serde_json::from_str(r#"{"role":"assistant","content":null,"thinking":"t","train":true,"tool_calls":null}"#)
-                .unwrap();
+        let message: Message = serde_json::from_str(
+            r#"{"role":"assistant","content":null,"thinking":"t","train":true,"tool_calls":null}"#,
+        )
+        .unwrap();
         assert_eq!(message.reasoning(), Some("t"));
         assert_eq!(message.train, Some(true));
         assert_eq!(message.content, None);

@@ -85,7 +85,12 @@ impl Sampling {
             ("temperature", self.temperature, self.temperature >= 0.0, "a number of at least 0"),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "between 0 and 1"),
-            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),
+            (
+                "repetition_penalty",
+                self.repetition_penalty,
+                self.repetition_penalty > 0.0,
+                "above 0",
+            ),
             (
                 "presence_penalty",
                 self.presence_penalty,
@@ -128,10 +133,19 @@ mod tests {
             sampling.validate().unwrap_err().to_string()
         };
         assert_eq!(bad(|s| s.top_p = 0.0), "`top_p` is 0, expected above 0, at most 1");
-        assert_eq!(bad(|s| s.temperature = f32::NAN), "`temperature` is NaN, expected a number of at least 0");
-        assert_eq!(bad(|s| s.temperature = f32::INFINITY), "`temperature` is inf, expected a number of at least 0");
+        assert_eq!(
+            bad(|s| s.temperature = f32::NAN),
+            "`temperature` is NaN, expected a number of at least 0"
+        );
+        assert_eq!(
+            bad(|s| s.temperature = f32::INFINITY),
+            "`temperature` is inf, expected a number of at least 0"
+        );
         assert_eq!(bad(|s| s.max_tokens = 0), "`max_tokens` is 0, expected at least 1");
-        assert_eq!(bad(|s| s.stop = vec![String::new()]), "`stop` is an empty string, expected non-empty strings");
+        assert_eq!(
+            bad(|s| s.stop = vec![String::new()]),
+            "`stop` is an empty string, expected non-empty strings"
+        );
     }
 
     #[test]

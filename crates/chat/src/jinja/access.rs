@@ -29,7 +29,11 @@ pub(crate) fn item<'a>(object: &Value<'a>, key: &Value<'a>) -> Result<Value<'a>>
     }
     let found = match object {
         Value::Dict(dict) => {
-            if hashable(key).is_ok() { dict.get(key).cloned() } else { None }
+            if hashable(key).is_ok() {
+                dict.get(key).cloned()
+            } else {
+                None
+            }
         }
         Value::List(items) | Value::Tuple(items) | Value::Group(items) => {
             index(key, items.len()).map(|i| items[i].clone())
@@ -178,9 +182,7 @@ fn slice_str<'a>(text: &Str<'a>, start: Option<i128>, stop: Option<i128>, step: 
         if first >= last {
             return Str::Borrowed("");
         }
-        let byte = |n: i128| {
-            text.char_indices().nth(n as usize).map_or(text.len(), |(at, _)| at)
-        };
+        let byte = |n: i128| text.char_indices().nth(n as usize).map_or(text.len(), |(at, _)| at);
         let range = byte(first)..byte(last);
         return text.slice(range);
     }

@@ -20,7 +20,9 @@ impl<'a> Args<'a> {
     ) -> Result<[Option<Value<'a>>; N]> {
         if self.positional.len() > N {
             let found = self.positional.len();
-            return Err(type_error(format!("{function}() takes at most {N} arguments, found {found}")));
+            return Err(type_error(format!(
+                "{function}() takes at most {N} arguments, found {found}"
+            )));
         }
         let mut bound = [const { None }; N];
         for (slot, value) in bound.iter_mut().zip(self.positional) {
@@ -42,7 +44,8 @@ impl<'a> Args<'a> {
         }
         if let Some(missing) = bound[..required].iter().position(Option::is_none) {
             let name = names[missing];
-            let name = if name.is_empty() { format!("{}", missing + 1) } else { format!("'{name}'") };
+            let name =
+                if name.is_empty() { format!("{}", missing + 1) } else { format!("'{name}'") };
             return Err(type_error(format!("{function}() misses the argument {name}")));
         }
         Ok(bound)

@@ -30,7 +30,11 @@ pub(crate) enum Expr {
     And(Box<Expr>, Box<Expr>),
     Or(Box<Expr>, Box<Expr>),
     /// `then if test else otherwise`
-    Cond { test: Box<Expr>, then: Box<Expr>, otherwise: Option<Box<Expr>> },
+    Cond {
+        test: Box<Expr>,
+        then: Box<Expr>,
+        otherwise: Option<Box<Expr>>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -108,18 +112,38 @@ pub(crate) struct Stmt {
 pub(crate) enum StmtKind {
     Data(String),
     Output(Expr),
-    If { branches: Vec<(Expr, Vec<Stmt>)>, otherwise: Vec<Stmt> },
+    If {
+        branches: Vec<(Expr, Vec<Stmt>)>,
+        otherwise: Vec<Stmt>,
+    },
     For(Box<For>),
     Set(Target, Expr),
-    SetBlock { target: Target, filter: Option<Expr>, body: Scoped },
-    With { targets: Vec<(Target, Expr)>, body: Scoped },
+    SetBlock {
+        target: Target,
+        filter: Option<Expr>,
+        body: Scoped,
+    },
+    With {
+        targets: Vec<(Target, Expr)>,
+        body: Scoped,
+    },
     Macro(Box<Macro>),
     /// `{% call(args) macro(...) %}body{% endcall %}`; the body is a nameless macro.
-    Call { call: Expr, caller: Box<Macro> },
-    FilterBlock { filter: Expr, body: Scoped },
+    Call {
+        call: Expr,
+        caller: Box<Macro>,
+    },
+    FilterBlock {
+        filter: Expr,
+        body: Scoped,
+    },
     Generation(Scoped),
     /// `{% block name %}`: unless `scoped`, it does not see the variables of the loops around it.
-    Block { name: String, scoped: bool, body: Scoped },
+    Block {
+        name: String,
+        scoped: bool,
+        body: Scoped,
+    },
     Break,
     Continue,
     /// A statement that only fails when it is reached (`include` without a loader).
@@ -218,7 +242,8 @@ impl Expr {
     fn children(&self) -> Vec<&Expr> {
         fn with_args<'e>(first: Option<&'e Expr>, args: &'e CallArgs) -> Vec<&'e Expr> {
             let keyword = args.keyword.iter().map(|(_, value)| value);
-            let rest = args.positional.iter().chain(keyword).chain(&args.star).chain(&args.double_star);
+            let rest =
+                args.positional.iter().chain(keyword).chain(&args.star).chain(&args.double_star);
             first.into_iter().chain(rest).collect()
         }
         match self {

@@ -8,15 +8,11 @@ use super::{Template, convert::from_json};
 const DIFFERENCES: &[(&str, &[&str])] = &[
     (
         "`striptags` knows the entities of escaping, not all of HTML",
-        &[
-            r##"{{ '&eacute;&#39;&nosuch;'|striptags }}"##,
-        ],
+        &[r##"{{ '&eacute;&#39;&nosuch;'|striptags }}"##],
     ),
     (
         "`wordwrap` leaves out rare rules of `textwrap`",
-        &[
-            r##"{{ 'the quick brown fox'|wordwrap(width=3) }}"##,
-        ],
+        &[r##"{{ 'the quick brown fox'|wordwrap(width=3) }}"##],
     ),
     (
         "bytes are not supported",
@@ -27,36 +23,14 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
             r##"{{ n.to_bytes(2, 'big') }}"##,
         ],
     ),
-    (
-        "`float.hex` is not supported",
-        &[
-            r##"{{ f.hex() }}"##,
-        ],
-    ),
-    (
-        "a number cannot be sliced",
-        &[
-            r##"{{ 5[1:] }}"##,
-        ],
-    ),
-    (
-        "complex numbers are not supported",
-        &[
-            r##"{{ (-8) ** 0.5 }}"##,
-        ],
-    ),
+    ("`float.hex` is not supported", &[r##"{{ f.hex() }}"##]),
+    ("a number cannot be sliced", &[r##"{{ 5[1:] }}"##]),
+    ("complex numbers are not supported", &[r##"{{ (-8) ** 0.5 }}"##]),
     (
         "integers end at 128 bits",
-        &[
-            r##"{{ 123456789012345678901234567890 * 123456789012345678901234567890 }}"##,
-        ],
+        &[r##"{{ 123456789012345678901234567890 * 123456789012345678901234567890 }}"##],
     ),
-    (
-        "`\\N{...}` escapes are not supported",
-        &[
-            r##"{{ '\N{BULLET}' }}"##,
-        ],
-    ),
+    ("`\\N{...}` escapes are not supported", &[r##"{{ '\N{BULLET}' }}"##]),
     (
         "`self` and its blocks are not supported",
         &[
@@ -69,10 +43,7 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
     ),
     (
         "`Markup.unescape` and `Markup.striptags` are not supported",
-        &[
-            r##"{{ ('&lt;b&gt;'|safe).unescape() }}"##,
-            r##"{{ ('<i>x</i>'|safe).striptags() }}"##,
-        ],
+        &[r##"{{ ('&lt;b&gt;'|safe).unescape() }}"##, r##"{{ ('<i>x</i>'|safe).striptags() }}"##],
     ),
     (
         "the tag `autoescape` is refused; no chat template uses it",
@@ -114,8 +85,12 @@ fn clock() -> jiff::civil::DateTime {
 fn render(probe: &Json) -> Result<(String, Json), String> {
     let source = probe["template"].as_str().unwrap();
     let template = Template::parse(source).map_err(|error| error.to_string())?;
-    let variables: Vec<_> =
-        probe["vars"].as_object().unwrap().iter().map(|(k, v)| (k.as_str(), from_json(v))).collect();
+    let variables: Vec<_> = probe["vars"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(k, v)| (k.as_str(), from_json(v)))
+        .collect();
     let rendered = template.render(&variables, &clock).map_err(|error| error.to_string())?;
     let chars = |at: usize| rendered.text[..at].chars().count();
     let spans = rendered.generation.iter().map(|r| vec![chars(r.start), chars(r.end)]);

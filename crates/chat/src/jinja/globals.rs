@@ -52,7 +52,11 @@ impl Function {
         }
     }
 
-    pub(crate) fn call<'a>(self, args: Args<'a>, clock: &dyn Fn() -> jiff::civil::DateTime) -> Result<Value<'a>> {
+    pub(crate) fn call<'a>(
+        self,
+        args: Args<'a>,
+        clock: &dyn Fn() -> jiff::civil::DateTime,
+    ) -> Result<Value<'a>> {
         match self {
             Self::Range => range(args),
             Self::Dict => Ok(Value::dict(dict(args)?)),
@@ -65,7 +69,10 @@ impl Function {
             }
             Self::Cycler => {
                 if let Some((key, _)) = args.keyword.first() {
-                    return Err(type_error(format!("cycler() has no keyword argument '{}'", &**key)));
+                    return Err(type_error(format!(
+                        "cycler() has no keyword argument '{}'",
+                        &**key
+                    )));
                 }
                 if args.positional.is_empty() {
                     return Err(runtime("cycler() wants at least one item"));

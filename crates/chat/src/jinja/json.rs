@@ -71,7 +71,9 @@ impl<'a> Format<'a> {
                         }
                         key => {
                             let name = key.type_name().as_str();
-                            let message = format!("keys of JSON must be str, int, float, bool or None, not {name}");
+                            let message = format!(
+                                "keys of JSON must be str, int, float, bool or None, not {name}"
+                            );
                             return Err(type_error(message));
                         }
                     }

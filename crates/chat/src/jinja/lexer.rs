@@ -221,9 +221,7 @@ impl<'s> Lexer<'s> {
             } else if first.is_ascii_digit() {
                 self.number()?;
             } else if first == '_' || first.is_alphanumeric() {
-                let n = rest
-                    .find(|c: char| c != '_' && !c.is_alphanumeric())
-                    .unwrap_or(rest.len());
+                let n = rest.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(rest.len());
                 self.push(Kind::Name(rest[..n].to_owned()));
                 self.advance(n);
             } else if first == '"' || first == '\'' {

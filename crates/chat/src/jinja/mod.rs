@@ -31,8 +31,8 @@ mod value;
 
 use std::ops::Range;
 
-pub use error::{Error, ErrorKind};
 pub(crate) use convert::{from_json, from_map};
+pub use error::{Error, ErrorKind};
 pub(crate) use python::is_space;
 pub(crate) use value::{Dict, Str, Value};
 

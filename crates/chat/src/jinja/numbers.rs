@@ -17,7 +17,8 @@ pub(crate) fn parse_int(text: &str, base: u32) -> Option<i128> {
         (0, _) => (text, 10),
         _ => (text, base),
     };
-    let digits = if digits.len() < text.len() { digits.strip_prefix('_').unwrap_or(digits) } else { digits };
+    let digits =
+        if digits.len() < text.len() { digits.strip_prefix('_').unwrap_or(digits) } else { digits };
     let mut value: i128 = 0;
     let mut previous_underscore = true;
     for c in digits.chars() {

@@ -18,11 +18,9 @@ pub(crate) fn undefined_error(value: &Value<'_>) -> Error {
         Value::Undefined(Undefined::Attr(owner, name)) => {
             format!("'{} object' has no attribute '{}'", owner.as_str(), &**name)
         }
-        Value::Undefined(Undefined::Unsafe(owner, name)) => format!(
-            "access to attribute '{}' of '{}' object is unsafe",
-            &**name,
-            owner.as_str()
-        ),
+        Value::Undefined(Undefined::Unsafe(owner, name)) => {
+            format!("access to attribute '{}' of '{}' object is unsafe", &**name, owner.as_str())
+        }
         Value::Undefined(Undefined::Reason(reason)) => (*reason).to_owned(),
         _ => "the value is undefined".into(),
     };
@@ -100,7 +98,9 @@ pub(crate) fn binary<'a>(op: BinaryOp, a: Value<'a>, b: Value<'a>) -> Result<Val
             }
         }
         BinaryOp::Rem => match &a {
-            Value::Str(format) => return Ok(Value::Str(percent::format(format, &b, false)?.into())),
+            Value::Str(format) => {
+                return Ok(Value::Str(percent::format(format, &b, false)?.into()));
+            }
             Value::Markup(format) => {
                 return Ok(Value::Markup(percent::format(format, &b, true)?.into()));
             }
@@ -160,7 +160,9 @@ fn int_binary<'a>(op: BinaryOp, x: i128, y: i128) -> Result<Value<'a>> {
         BinaryOp::FloorDiv => {
             x.checked_div_euclid(y).map(|q| if y < 0 && x.rem_euclid(y) != 0 { q - 1 } else { q })
         }
-        BinaryOp::Rem => x.checked_rem(y).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r }),
+        BinaryOp::Rem => {
+            x.checked_rem(y).map(|r| if r != 0 && (r < 0) != (y < 0) { r + y } else { r })
+        }
         BinaryOp::Pow if y < 0 => return float_binary(op, x as f64, y as f64),
         BinaryOp::Pow => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
     };
@@ -176,7 +178,11 @@ fn float_binary<'a>(op: BinaryOp, x: f64, y: f64) -> Result<Value<'a>> {
     // Python takes the floor of the exact quotient: through the remainder, not through x / y.
     let modulo = || {
         let r = x % y;
-        if r != 0.0 && (r < 0.0) != (y < 0.0) { r + y } else { r.copysign(if r == 0.0 { y } else { r }) }
+        if r != 0.0 && (r < 0.0) != (y < 0.0) {
+            r + y
+        } else {
+            r.copysign(if r == 0.0 { y } else { r })
+        }
     };
     Ok(Value::Float(match op {
         BinaryOp::Sub => x - y,
@@ -323,7 +329,9 @@ pub(crate) fn len(value: &Value<'_>) -> Result<usize> {
         Value::Dict(dict) | Value::View(_, dict) => Ok(dict.entries.len()),
         Value::Range(range) => Ok(range.len()),
         Value::Loop(loop_) => Ok(loop_.items.len()),
-        _ => Err(type_error(format!("object of type '{}' has no len()", value.type_name().as_str()))),
+        _ => {
+            Err(type_error(format!("object of type '{}' has no len()", value.type_name().as_str())))
+        }
     }
 }
 
@@ -335,8 +343,9 @@ pub(crate) fn to_dict<'a>(value: &Value<'a>) -> Result<Dict<'a>> {
     let mut dict = Dict::default();
     for pair in iterate(value)? {
         let pair = iterate(&pair)?;
-        let [key, value] = <[Value<'a>; 2]>::try_from(pair)
-            .map_err(|pair| value_error(format!("dict() needs pairs, found {} values", pair.len())))?;
+        let [key, value] = <[Value<'a>; 2]>::try_from(pair).map_err(|pair| {
+            value_error(format!("dict() needs pairs, found {} values", pair.len()))
+        })?;
         hashable(&key)?;
         dict.insert(key, value);
     }

@@ -58,7 +58,10 @@ pub(crate) fn format(format: &str, args: &Value<'_>, markup: bool) -> Result<Str
             if let Some(key) = key {
                 by_name = true;
                 let dict = mapping.ok_or_else(|| type_error("format requires a mapping"))?;
-                return dict.get_str(key).cloned().ok_or_else(|| value_error(format!("no key {key:?}")));
+                return dict
+                    .get_str(key)
+                    .cloned()
+                    .ok_or_else(|| value_error(format!("no key {key:?}")));
             }
             used += 1;
             positional
@@ -124,7 +127,13 @@ struct Spec {
 }
 
 impl Spec {
-    fn write(&self, conversion: char, value: &Value<'_>, markup: bool, out: &mut String) -> Result<()> {
+    fn write(
+        &self,
+        conversion: char,
+        value: &Value<'_>,
+        markup: bool,
+        out: &mut String,
+    ) -> Result<()> {
         let text = |text: String| match self.precision {
             Some(precision) => text.chars().take(precision).collect(),
             None => text,
@@ -241,7 +250,12 @@ pub(crate) fn ascii(repr: &str) -> String {
 }
 
 /// A non-negative float under the conversions `e`, `f`, `g` and their upper-case forms.
-pub(crate) fn float_text(x: f64, conversion: char, precision: Option<usize>, alternate: bool) -> String {
+pub(crate) fn float_text(
+    x: f64,
+    conversion: char,
+    precision: Option<usize>,
+    alternate: bool,
+) -> String {
     let precision = precision.unwrap_or(6);
     let text = if !x.is_finite() {
         float_repr(x)

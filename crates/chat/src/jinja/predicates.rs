@@ -19,9 +19,9 @@ pub(crate) fn find(name: &str) -> Option<Predicate> {
         "false" => |v, args| type_test(matches!(v, Value::Bool(false)), args),
         "integer" => |v, args| type_test(matches!(v, Value::Int(_)), args),
         "float" => |v, args| type_test(matches!(v, Value::Float(_)), args),
-        "number" => |v, args| {
-            type_test(matches!(v, Value::Bool(_) | Value::Int(_) | Value::Float(_)), args)
-        },
+        "number" => {
+            |v, args| type_test(matches!(v, Value::Bool(_) | Value::Int(_) | Value::Float(_)), args)
+        }
         "string" => |v, args| type_test(v.as_str().is_some(), args),
         "mapping" => |v, args| type_test(matches!(v, Value::Dict(_)), args),
         "sequence" => |v, args| type_test(is_sequence(v), args),
@@ -47,7 +47,9 @@ pub(crate) fn find(name: &str) -> Option<Predicate> {
             let [other] = args.bind("sameas", ["other"], 1)?.map(Option::unwrap_or_default);
             Ok(is_same(v, &other))
         },
-        "filter" => |v, args| type_test(v.as_str().is_some_and(|v| filters::find(v).is_some()), args),
+        "filter" => {
+            |v, args| type_test(v.as_str().is_some_and(|v| filters::find(v).is_some()), args)
+        }
         "test" => |v, args| type_test(v.as_str().is_some_and(|v| find(v).is_some()), args),
         _ => return None,
     })

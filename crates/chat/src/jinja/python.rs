@@ -135,7 +135,8 @@ pub(crate) fn digit_value(c: char) -> Option<u32> {
         return Some((code - 0x1d7ce) % 10);
     }
     let before = (1..10).take_while(|&n| {
-        char::from_u32(code - n).is_some_and(|c| c.general_category() == GeneralCategory::DecimalNumber)
+        char::from_u32(code - n)
+            .is_some_and(|c| c.general_category() == GeneralCategory::DecimalNumber)
     });
     Some(before.count() as u32 % 10)
 }

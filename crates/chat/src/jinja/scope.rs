@@ -260,8 +260,10 @@ impl Resolver {
         for (name, _) in &mut macro_.params {
             name.slot = self.declare(&name.name);
         }
-        macro_.entry =
-            outer.into_iter().map(|outer| Entry { slot: self.declare(&outer.name), outer }).collect();
+        macro_.entry = outer
+            .into_iter()
+            .map(|outer| Entry { slot: self.declare(&outer.name), outer })
+            .collect();
         for (_, default) in &mut macro_.params {
             if let Some(default) = default {
                 self.expr(default)?;
@@ -301,9 +303,7 @@ impl Resolver {
             Expr::List(items) | Expr::Tuple(items) | Expr::Sum(items) | Expr::Concat(items) => {
                 self.exprs(items)
             }
-            Expr::Dict(items) => {
-                self.exprs(items.iter_mut().flat_map(|(key, value)| [key, value]))
-            }
+            Expr::Dict(items) => self.exprs(items.iter_mut().flat_map(|(key, value)| [key, value])),
             Expr::Attr(object, _) => self.expr(object),
             Expr::Item(left, right)
             | Expr::Binary(_, left, right)

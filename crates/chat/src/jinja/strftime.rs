@@ -5,8 +5,18 @@ use jiff::civil::{DateTime, Weekday};
 use super::error::{Result, value_error};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 fn day_name(day: Weekday) -> &'static str {

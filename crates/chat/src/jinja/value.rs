@@ -302,10 +302,7 @@ impl<'a> Value<'a> {
     /// `a == b`
     pub(crate) fn equals(&self, other: &Self) -> bool {
         match (self, other) {
-            (
-                Value::Str(a) | Value::Markup(a),
-                Value::Str(b) | Value::Markup(b),
-            ) => **a == **b,
+            (Value::Str(a) | Value::Markup(a), Value::Str(b) | Value::Markup(b)) => **a == **b,
             (Value::None, Value::None) => true,
             (a, b) if a.is_undefined() => b.is_undefined(),
             (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
@@ -317,8 +314,7 @@ impl<'a> Value<'a> {
             }
             (Value::Range(a), Value::Range(b)) => {
                 let (len, other) = (a.len(), b.len());
-                len == other
-                    && (len == 0 || a.start == b.start && (len == 1 || a.step == b.step))
+                len == other && (len == 0 || a.start == b.start && (len == 1 || a.step == b.step))
             }
             (Value::Namespace(a), Value::Namespace(b)) => Rc::ptr_eq(a, b),
             (Value::Macro(a), Value::Macro(b)) => Rc::ptr_eq(a, b),
@@ -425,9 +421,8 @@ impl<'a> Dict<'a> {
     }
 
     pub(crate) fn items(&self) -> Vec<Value<'a>> {
-        let pair = |(key, value): &(Value<'a>, Value<'a>)| {
-            Value::tuple(vec![key.clone(), value.clone()])
-        };
+        let pair =
+            |(key, value): &(Value<'a>, Value<'a>)| Value::tuple(vec![key.clone(), value.clone()]);
         self.entries.iter().map(pair).collect()
     }
 

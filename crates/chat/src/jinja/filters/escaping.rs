@@ -10,12 +10,20 @@ use crate::jinja::ops::{escape as escape_text, escaped, iterate};
 use crate::jinja::python::is_space;
 use crate::jinja::value::{Str, Value};
 
-pub(super) fn escape<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn escape<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("escape")?;
     Ok(Value::Markup(escaped(&value)))
 }
 
-pub(super) fn forceescape<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn forceescape<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("forceescape")?;
     Ok(Value::Markup(escape_text(&value.to_str()).into()))
 }
@@ -26,7 +34,11 @@ pub(super) fn safe<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> 
 }
 
 /// `json.dumps`, the version of transformers.
-pub(super) fn tojson<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn tojson<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
     let [ensure_ascii, indent, separators, sort_keys] = args.bind("tojson", names, 0)?;
     let indent = match &indent {
@@ -60,7 +72,11 @@ pub(super) fn tojson<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -
 }
 
 /// Removes tags and comments and joins the rest with single spaces.
-pub(super) fn striptags<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn striptags<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("striptags")?;
     let mut text = value.to_str().to_string();
     while let Some(start) = text.find("<!--") {
@@ -113,7 +129,11 @@ fn unescape(text: &str) -> String {
     out + rest
 }
 
-pub(super) fn urlencode<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn urlencode<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("urlencode")?;
     let pairs = match &value {
         Value::Dict(dict) => dict.items(),

@@ -14,8 +14,7 @@ use super::value::Value;
 
 pub(crate) use sequences::{attributes, get_path};
 
-pub(crate) type Filter =
-    for<'a> fn(&mut Interp<'a>, Value<'a>, Args<'a>) -> Result<Value<'a>>;
+pub(crate) type Filter = for<'a> fn(&mut Interp<'a>, Value<'a>, Args<'a>) -> Result<Value<'a>>;
 
 pub(crate) fn find(name: &str) -> Option<Filter> {
     Some(match name {

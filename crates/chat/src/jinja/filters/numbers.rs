@@ -15,7 +15,10 @@ pub(super) fn abs<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> R
         value => match value.as_int() {
             Some(n) => Ok(Value::Int(n.abs())),
             None if value.is_undefined() => Err(undefined_error(value)),
-            None => Err(type_error(format!("bad operand type for abs(): '{}'", value.type_name().as_str()))),
+            None => Err(type_error(format!(
+                "bad operand type for abs(): '{}'",
+                value.type_name().as_str()
+            ))),
         },
     }
 }
@@ -61,9 +64,8 @@ pub(super) fn round<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
         None => 0,
         Some(precision) => int_arg("round", precision)?,
     };
-    let not_a_number = || {
-        type_error(format!("type {} cannot be rounded", value.type_name().as_str()))
-    };
+    let not_a_number =
+        || type_error(format!("type {} cannot be rounded", value.type_name().as_str()));
     match &**method {
         "common" => match (&value, value.as_int()) {
             (_, Some(n)) if precision >= 0 => Ok(Value::Int(n)),

@@ -57,7 +57,8 @@ pub(super) fn batch<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
         // Jinja2 finds its empty first batch full before the first item.
         batches.insert(0, Vec::new());
     }
-    if let (Some(last), Some(fill)) = (batches.last_mut(), fill.filter(|f| !matches!(f, Value::None)))
+    if let (Some(last), Some(fill)) =
+        (batches.last_mut(), fill.filter(|f| !matches!(f, Value::None)))
         && size != usize::MAX
     {
         last.resize(size, fill);
@@ -87,12 +88,20 @@ pub(super) fn slice<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
     Ok(Value::iter(out))
 }
 
-pub(super) fn length<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn length<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("length")?;
     Ok(Value::Int(len(&value)? as i128))
 }
 
-pub(super) fn default<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn default<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [default, boolean] = args.bind("default", ["default_value", "boolean"], 0)?;
     let falsy = boolean.is_some_and(|boolean| boolean.is_true()) && !value.is_true();
     Ok(if value.is_undefined() || falsy { default.unwrap_or(Value::str("")) } else { value })
@@ -123,7 +132,11 @@ fn reversible(value: &Value<'_>) -> Result<()> {
     }
 }
 
-pub(super) fn reverse<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn reverse<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("reverse")?;
     if let Value::Str(text) | Value::Markup(text) = &value {
         return Ok(Value::string(text.chars().rev().collect()));
@@ -168,7 +181,11 @@ pub(super) fn join<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> 
     Ok(Value::string(out))
 }
 
-pub(super) fn map<'a>(interp: &mut Interp<'a>, value: Value<'a>, mut args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn map<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    mut args: Args<'a>,
+) -> Result<Value<'a>> {
     if !value.is_true() {
         return Ok(Value::iter(Vec::new()));
     }
@@ -184,8 +201,8 @@ pub(super) fn map<'a>(interp: &mut Interp<'a>, value: Value<'a>, mut args: Args<
             return Err(runtime("map requires a filter argument"));
         }
         let name = args.positional.remove(0).to_str();
-        let filter = super::find(&name)
-            .ok_or_else(|| runtime(format!("no filter named '{}'", &*name)))?;
+        let filter =
+            super::find(&name).ok_or_else(|| runtime(format!("no filter named '{}'", &*name)))?;
         let call = |item| {
             let keyword = args.keyword.clone();
             filter(interp, item, Args { positional: args.positional.clone(), keyword })
@@ -195,24 +212,45 @@ pub(super) fn map<'a>(interp: &mut Interp<'a>, value: Value<'a>, mut args: Args<
     Ok(Value::iter(mapped?))
 }
 
-pub(super) fn select<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn select<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     filter_items(&value, args, false, true)
 }
 
-pub(super) fn reject<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn reject<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     filter_items(&value, args, false, false)
 }
 
-pub(super) fn selectattr<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn selectattr<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     filter_items(&value, args, true, true)
 }
 
-pub(super) fn rejectattr<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn rejectattr<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     filter_items(&value, args, true, false)
 }
 
 /// The items (or those whose attribute) for which a test says `wanted`; without a test, their truth.
-fn filter_items<'a>(value: &Value<'a>, mut args: Args<'a>, by_attribute: bool, wanted: bool) -> Result<Value<'a>> {
+fn filter_items<'a>(
+    value: &Value<'a>,
+    mut args: Args<'a>,
+    by_attribute: bool,
+    wanted: bool,
+) -> Result<Value<'a>> {
     if !value.is_true() {
         return Ok(Value::iter(Vec::new()));
     }

@@ -92,7 +92,11 @@ pub(super) fn sort<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> 
     Ok(Value::list(values(sorted)))
 }
 
-pub(super) fn dictsort<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn dictsort<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let names = ["case_sensitive", "by", "reverse"];
     let [case_sensitive, by, reverse] = args.bind("dictsort", names, 0)?;
     let by = by.unwrap_or(Value::str("key"));
@@ -116,7 +120,11 @@ pub(super) fn dictsort<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>)
     Ok(Value::list(values(sort_by_key(dict.items(), of, truth(reverse.as_ref()))?)))
 }
 
-pub(super) fn groupby<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn groupby<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let names = ["attribute", "default", "case_sensitive"];
     let [attribute, default, case_sensitive] = args.bind("groupby", names, 1)?;
     let attribute = attribute.unwrap_or_default();
@@ -144,7 +152,11 @@ pub(super) fn groupby<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) 
     Ok(Value::list(out))
 }
 
-pub(super) fn unique<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn unique<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [case_sensitive, attribute] = args.bind("unique", ["case_sensitive", "attribute"], 0)?;
     let mut key = Key::new(None, case_sensitive.as_ref())?;
     if let Some(attribute) = attribute.filter(|attribute| !matches!(attribute, Value::None)) {

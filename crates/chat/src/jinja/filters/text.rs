@@ -29,7 +29,11 @@ fn method<'a>(value: Value<'a>, name: &str, args: Args<'a>) -> Result<Value<'a>>
     methods::call(&soft(value), name, args)
 }
 
-pub(super) fn capitalize<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn capitalize<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     method(value, "capitalize", args)
 }
 
@@ -41,7 +45,11 @@ pub(super) fn upper<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
     method(value, "upper", args)
 }
 
-pub(super) fn center<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn center<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [width] = args.bind("center", ["width"], 0)?;
     let positional = vec![width.unwrap_or(Value::Int(80))];
     method(value, "center", Args { positional, keyword: Vec::new() })
@@ -53,13 +61,21 @@ pub(super) fn trim<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> 
     method(value, "strip", Args { positional, keyword: Vec::new() })
 }
 
-pub(super) fn string<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn string<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("string")?;
     Ok(soft(value))
 }
 
 /// `"%s, %s" | format(a, b)`
-pub(super) fn format<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn format<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     if !args.positional.is_empty() && !args.keyword.is_empty() {
         return Err(runtime("can't handle positional and keyword arguments at the same time"));
     }
@@ -78,7 +94,11 @@ pub(super) fn format<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -
     Ok(like(&value, formatted.into()))
 }
 
-pub(super) fn replace<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn replace<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [old, new, count] = args.bind("replace", ["old", "new", "count"], 2)?;
     let (old, new) = (old.unwrap_or_default().to_str(), new.unwrap_or_default().to_str());
     let count = count.filter(|count| !matches!(count, Value::None)).unwrap_or(Value::Int(-1));
@@ -112,7 +132,11 @@ pub(super) fn title<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
     Ok(Value::string(out))
 }
 
-pub(super) fn indent<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn indent<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [width, first, blank] = args.bind("indent", ["width", "first", "blank"], 0)?;
     let indention = match &width {
         Some(Value::Str(indention) | Value::Markup(indention)) => indention.to_string(),
@@ -140,7 +164,11 @@ pub(super) fn indent<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -
     Ok(like(&value, out.into()))
 }
 
-pub(super) fn truncate<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn truncate<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let names = ["length", "killwords", "end", "leeway"];
     let [length, killwords, end, leeway] = args.bind("truncate", names, 0)?;
     let length = int_or("truncate", length.as_ref(), 255)?;
@@ -158,7 +186,10 @@ pub(super) fn truncate<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>)
     let Some(body) = value.as_str() else {
         return match &value {
             value if value.is_undefined() => Ok(value.clone()),
-            value => Err(type_error(format!("truncate wants a str, found {}", value.type_name().as_str()))),
+            value => Err(type_error(format!(
+                "truncate wants a str, found {}",
+                value.type_name().as_str()
+            ))),
         };
     };
     if body.chars().count() as i128 <= length + leeway {

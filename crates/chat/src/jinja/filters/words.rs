@@ -6,7 +6,11 @@ use crate::jinja::interp::Interp;
 use crate::jinja::methods::split_lines;
 use crate::jinja::value::Value;
 
-pub(super) fn wordcount<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn wordcount<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("wordcount")?;
     let text = value.to_str();
     let is_word = |c: char| c == '_' || c.is_alphanumeric();
@@ -15,9 +19,14 @@ pub(super) fn wordcount<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>
 }
 
 /// Wraps each line at `width` characters, as Python's `textwrap` does without its whitespace rules.
-pub(super) fn wordwrap<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn wordwrap<'a>(
+    _: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let names = ["width", "break_long_words", "wrapstring", "break_on_hyphens"];
-    let [width, break_long_words, wrapstring, break_on_hyphens] = args.bind("wordwrap", names, 0)?;
+    let [width, break_long_words, wrapstring, break_on_hyphens] =
+        args.bind("wordwrap", names, 0)?;
     let width = usize::try_from(int_or("wordwrap", width.as_ref(), 79)?)
         .ok()
         .filter(|&width| width > 0)
@@ -49,9 +58,8 @@ fn chunks(line: &str, break_on_hyphens: bool) -> Vec<String> {
             chunks.push(std::mem::take(&mut chunk));
         }
         chunk.push(c);
-        let letter = |at: Option<usize>| {
-            at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphabetic())
-        };
+        let letter =
+            |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphabetic());
         let hyphen = c == '-'
             && letter(i.checked_sub(1))
             && letter(i.checked_sub(2))

@@ -64,7 +64,9 @@ impl<'a> Interp<'a> {
 
     pub(super) fn check_depth(&self, loops: usize) -> Result<()> {
         if self.frames.len() + loops > MAX_CALLS {
-            return Err(runtime(format!("macros or loops call each other deeper than {MAX_CALLS} levels")));
+            return Err(runtime(format!(
+                "macros or loops call each other deeper than {MAX_CALLS} levels"
+            )));
         }
         Ok(())
     }
@@ -93,7 +95,8 @@ impl<'a> Interp<'a> {
             Some(keyword.remove(at).1)
         };
         let caller = def.caller.map(|slot| {
-            let caller = take(&mut keyword, "caller").filter(|caller| !matches!(caller, Value::None));
+            let caller =
+                take(&mut keyword, "caller").filter(|caller| !matches!(caller, Value::None));
             (slot, caller.unwrap_or(Value::reason("no caller defined")))
         });
         if def.kwargs.is_none()
@@ -104,7 +107,8 @@ impl<'a> Interp<'a> {
         }
         if def.varargs.is_none() && !extra.is_empty() {
             let (most, found) = (def.params.len(), def.params.len() + extra.len());
-            let message = format!("macro '{name}' takes not more than {most} arguments, found {found}");
+            let message =
+                format!("macro '{name}' takes not more than {most} arguments, found {found}");
             return Err(type_error(message));
         }
 
@@ -124,7 +128,8 @@ impl<'a> Interp<'a> {
             self.slots[base + slot as usize] = Value::tuple(extra);
         }
         if let Some(slot) = def.kwargs {
-            let entries = keyword.into_iter().map(|(key, value)| (Value::Str(key), value)).collect();
+            let entries =
+                keyword.into_iter().map(|(key, value)| (Value::Str(key), value)).collect();
             self.slots[base + slot as usize] = Value::dict(Dict { entries });
         }
         let result = self.macro_text(macro_, values);

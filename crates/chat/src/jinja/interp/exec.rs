@@ -163,7 +163,12 @@ impl<'a> Interp<'a> {
         Ok(())
     }
 
-    pub(super) fn for_loop(&mut self, for_: &'a For, items: &Value<'a>, depth: usize) -> Result<Flow> {
+    pub(super) fn for_loop(
+        &mut self,
+        for_: &'a For,
+        items: &Value<'a>,
+        depth: usize,
+    ) -> Result<Flow> {
         let mut items = iterate(items)?;
         if let Some(test) = &for_.test {
             let mut kept = Vec::new();

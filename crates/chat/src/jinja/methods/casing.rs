@@ -97,7 +97,8 @@ pub(crate) fn is_cased(c: char) -> bool {
 }
 
 fn is_title(c: char) -> bool {
-    matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ') || ('ᾈ'..='ῼ').contains(&c) && is_alpha(c) && !c.is_lowercase()
+    matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ')
+        || ('ᾈ'..='ῼ').contains(&c) && is_alpha(c) && !c.is_lowercase()
 }
 
 /// `str.istitle`

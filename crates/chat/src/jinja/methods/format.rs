@@ -117,7 +117,8 @@ impl<'a> Formatter<'_, 'a> {
                 rest = &after[end..];
             } else {
                 let after = &rest[1..];
-                let end = after.find(']').ok_or_else(|| value_error("missing ']' in format string"))?;
+                let end =
+                    after.find(']').ok_or_else(|| value_error("missing ']' in format string"))?;
                 let key = match after[..end].parse() {
                     Ok(index) => Value::Int(index),
                     Err(_) => Value::string(after[..end].to_owned()),

@@ -60,7 +60,11 @@ pub(super) fn split<'a>(this: &Str<'a>, from_right: bool, args: Args<'a>) -> Res
 }
 
 /// `partition` and `rpartition`.
-pub(super) fn partition<'a>(this: &Str<'a>, from_right: bool, args: Args<'a>) -> Result<[Str<'a>; 3]> {
+pub(super) fn partition<'a>(
+    this: &Str<'a>,
+    from_right: bool,
+    args: Args<'a>,
+) -> Result<[Str<'a>; 3]> {
     let name = if from_right { "rpartition" } else { "partition" };
     let [separator] = args.bind(name, [""], 1)?.map(Option::unwrap_or_default);
     let separator = text(name, &separator)?;
@@ -80,7 +84,11 @@ pub(super) fn partition<'a>(this: &Str<'a>, from_right: bool, args: Args<'a>) ->
 }
 
 /// The part of a text between two character positions, and the first position.
-fn window<'t>(name: &str, this: &'t str, bounds: [Option<Value<'_>>; 2]) -> Result<(Option<&'t str>, usize)> {
+fn window<'t>(
+    name: &str,
+    this: &'t str,
+    bounds: [Option<Value<'_>>; 2],
+) -> Result<(Option<&'t str>, usize)> {
     if bounds.iter().all(|bound| matches!(bound, None | Some(Value::None))) {
         return Ok((Some(this), 0));
     }
@@ -140,7 +148,11 @@ pub(super) fn affix(this: &str, name: &str, args: Args<'_>) -> Result<bool> {
             return Err(type_error(message));
         };
         Ok(window.is_some_and(|window| {
-            if name == "startswith" { window.starts_with(&**affix) } else { window.ends_with(&**affix) }
+            if name == "startswith" {
+                window.starts_with(&**affix)
+            } else {
+                window.ends_with(&**affix)
+            }
         }))
     };
     match &affix {

@@ -11,15 +11,61 @@ use crate::jinja::value::{Str, Value};
 
 /// Every public attribute of Python's `str`.
 pub(super) const NAMES: [&str; 47] = [
-    "capitalize", "casefold", "center", "count", "encode", "endswith", "expandtabs", "find", "format",
-    "format_map", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier",
-    "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "ljust", "lower",
-    "lstrip", "maketrans", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex",
-    "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip",
-    "swapcase", "title", "translate", "upper", "zfill",
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "encode",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "maketrans",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "translate",
+    "upper",
+    "zfill",
 ];
 
-pub(super) fn call<'a>(this: &Str<'a>, markup: bool, name: &str, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn call<'a>(
+    this: &Str<'a>,
+    markup: bool,
+    name: &str,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let wrap = |text: Str<'a>| if markup { Value::Markup(text) } else { Value::Str(text) };
     let same = |text: String| Ok(wrap(text.into()));
     let list = |parts: Vec<Str<'a>>| Ok(Value::list(parts.into_iter().map(wrap).collect()));
@@ -66,7 +112,8 @@ pub(super) fn call<'a>(this: &Str<'a>, markup: bool, name: &str, args: Args<'a>)
                     Value::Str(item) | Value::Markup(item) => out.push_str(item),
                     item => {
                         let found = item.type_name().as_str();
-                        let message = format!("sequence item {i}: expected str instance, {found} found");
+                        let message =
+                            format!("sequence item {i}: expected str instance, {found} found");
                         return Err(type_error(message));
                     }
                 }
@@ -92,7 +139,9 @@ pub(super) fn call<'a>(this: &Str<'a>, markup: bool, name: &str, args: Args<'a>)
                     let mut chars = fill.chars();
                     match (chars.next(), chars.next()) {
                         (Some(c), None) => c,
-                        _ => return Err(type_error("the fill character must be one character long")),
+                        _ => {
+                            return Err(type_error("the fill character must be one character long"));
+                        }
                     }
                 }
             };
@@ -145,7 +194,9 @@ pub(super) fn call<'a>(this: &Str<'a>, markup: bool, name: &str, args: Args<'a>)
                     let first = chars.next().is_some_and(|c| c == '_' || is_alpha(c));
                     Ok(Value::Bool(first && chars.all(|c| c == '_' || c.is_alphanumeric())))
                 }
-                _ => Err(type_error(format!("the method 'str.{name}' is not supported in chat templates"))),
+                _ => Err(type_error(format!(
+                    "the method 'str.{name}' is not supported in chat templates"
+                ))),
             }
         }
     }

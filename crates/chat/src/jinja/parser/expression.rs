@@ -359,7 +359,9 @@ impl Parser {
                 keys.push(last);
                 let items = keys.into_iter().map(|key| match key {
                     Key::Item(key) => Ok(key),
-                    Key::Slice(_) => Err(syntax(self.line(), "a slice inside a tuple of subscripts")),
+                    Key::Slice(_) => {
+                        Err(syntax(self.line(), "a slice inside a tuple of subscripts"))
+                    }
                 });
                 let key = Expr::Tuple(items.collect::<Result<_>>()?);
                 Ok(Expr::Item(Box::new(object), Box::new(key)))

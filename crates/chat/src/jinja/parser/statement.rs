@@ -224,7 +224,10 @@ impl Parser {
                 return Err(syntax(self.line(), "a parameter without default follows one with"));
             }
             if params.iter().any(|(known, _)| known.name == name.name) {
-                return Err(syntax(self.line(), format!("two parameters are named '{}'", name.name)));
+                return Err(syntax(
+                    self.line(),
+                    format!("two parameters are named '{}'", name.name),
+                ));
             }
             if name.name == "caller" && default.is_none() {
                 return Err(syntax(self.line(), "the parameter 'caller' must have a default"));
