@@ -140,7 +140,9 @@ pub(super) fn call<'a>(
                     match (chars.next(), chars.next()) {
                         (Some(c), None) => c,
                         _ => {
-                            return Err(type_error("the fill character must be one character long"));
+                            return Err(type_error(
+                                "the fill character must be one character long",
+                            ));
                         }
                     }
                 }
