@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result, kind};
 use crate::jinja::{Dict, Value, from_json, from_map};
+use crate::sanitize::{ControlTokens, Sanitize};
 
 /// A conversation that a chat template can render.
 ///
@@ -14,6 +15,7 @@ pub trait Chat: sealed::Sealed {}
 
 pub(crate) mod sealed {
     use super::Input;
+    use crate::sanitize::{ControlTokens, Sanitize};
 
     pub trait Sealed {
         #[doc(hidden)]
@@ -21,6 +23,11 @@ pub(crate) mod sealed {
         /// For every message whether it is an assistant turn, and its own flag for training.
         #[doc(hidden)]
         fn turns(&self) -> Vec<(bool, Option<bool>)>;
+        /// A copy with its control tokens wrapped in marks; `None` when there is none to wrap.
+        #[doc(hidden)]
+        fn marked(&self, tokens: &ControlTokens, which: Sanitize) -> Option<Self>
+        where
+            Self: Sized;
     }
 
     /// How the arguments of a tool call reach the template.
@@ -73,6 +80,10 @@ impl sealed::Sealed for Conversation {
         let turn =
             |message: &Message| (message.role == posttrain_core::Role::Assistant, message.train);
         self.messages.iter().map(turn).collect()
+    }
+
+    fn marked(&self, tokens: &ControlTokens, which: Sanitize) -> Option<Self> {
+        tokens.mark_conversation(self, which)
     }
 }
 
@@ -273,5 +284,24 @@ impl sealed::Sealed for JsonChat {
             (assistant, flag)
         };
         self.messages.iter().map(turn).collect()
+    }
+
+    fn marked(&self, tokens: &ControlTokens, which: Sanitize) -> Option<Self> {
+        if which == Sanitize::Off {
+            return None;
+        }
+        let mut chat = self.clone();
+        let mut changed = false;
+        for message in &mut chat.messages {
+            let role = message.get("role").and_then(Json::as_str);
+            if which == Sanitize::All || matches!(role, Some("user" | "tool")) {
+                tokens.mark_map(message, &mut changed);
+            }
+        }
+        let tools = chat.tools.iter_mut().filter(|_| which == Sanitize::All);
+        for item in tools.chain(&mut chat.documents).flatten().filter_map(Json::as_object_mut) {
+            tokens.mark_map(item, &mut changed);
+        }
+        changed.then_some(chat)
     }
 }

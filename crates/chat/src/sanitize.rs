@@ -31,7 +31,7 @@ pub enum Sanitize {
 
 /// Finds control tokens, longer ones first.
 #[derive(Clone, Debug)]
-pub(crate) struct ControlTokens {
+pub struct ControlTokens {
     matcher: AhoCorasick,
 }
 

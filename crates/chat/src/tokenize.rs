@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use posttrain_core::Conversation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
+use crate::chat::Chat;
 use crate::error::{Error, Result, kind, read_json};
 use crate::mask::{END_TOKENS, TrainedTurns};
 use crate::sanitize::{ControlTokens, Sanitize, pieces};
@@ -186,11 +186,11 @@ impl ChatTokenizer {
     /// Those of [`ChatTemplate::render`], [`Error::Tokenizer`] and [`Error::ControlToken`].
     pub fn encode_prompt(
         &self,
-        chat: &Conversation,
+        chat: &impl Chat,
         options: &RenderOptions,
         sanitize: Sanitize,
     ) -> Result<Vec<u32>> {
-        let marked = self.control_tokens.mark_conversation(chat, sanitize);
+        let marked = chat.marked(&self.control_tokens, sanitize);
         let text = self.template.render(marked.as_ref().unwrap_or(chat), options)?;
         Ok(self.encode_text(&text, marked.is_some())?.ids)
     }
@@ -200,8 +200,8 @@ impl ChatTokenizer {
     /// # Errors
     /// Those of [`ChatTemplate::trained_spans`], [`Error::Tokenizer`], [`Error::ControlToken`], and
     /// [`Error::TruncatedMask`] when no trained token is left.
-    pub fn encode(&self, chat: &Conversation, options: &EncodeOptions) -> Result<Encoded> {
-        let marked = self.control_tokens.mark_conversation(chat, options.sanitize);
+    pub fn encode(&self, chat: &impl Chat, options: &EncodeOptions) -> Result<Encoded> {
+        let marked = chat.marked(&self.control_tokens, options.sanitize);
         let source = marked.as_ref().unwrap_or(chat);
         let (text, spans) = self.template.trained_spans(source, &options.render, options.turns)?;
         let Tokens { mut ids, offsets } = self.encode_text(&text, marked.is_some())?;
