@@ -3,6 +3,7 @@
 mod builtin;
 mod chat;
 mod continue_final;
+mod doctor;
 mod error;
 mod jinja;
 mod mask;
@@ -15,6 +16,7 @@ mod tokenize;
 
 pub use builtin::Builtin;
 pub use chat::{Chat, JsonChat};
+pub use doctor::{Diagnosis, Finding, Level};
 pub use error::Error;
 pub use jinja::{Error as TemplateError, ErrorKind as TemplateErrorKind};
 pub use mask::TrainedTurns;
