@@ -1,9 +1,11 @@
 //! What a template can render: a [`Conversation`], or JSON as it came ([`JsonChat`]).
 
+use std::path::Path;
+
 use posttrain_core::{Arguments, Content, Conversation, Message, ToolCall};
 use serde_json::{Map, Value as Json};
 
-use crate::error::{Error, Result, kind};
+use crate::error::{Error, Result, kind, read_json};
 use crate::jinja::{Dict, Value, from_json, from_map};
 use crate::sanitize::{ControlTokens, Sanitize};
 
@@ -190,6 +192,14 @@ pub struct JsonChat {
 }
 
 impl JsonChat {
+    /// Reads [`JsonChat::new`]'s form from a file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Json`] with line and column, or [`Error::Form`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        Self::new(read_json(path.as_ref())?)
+    }
+
     /// A list of messages, or an object with `messages` and optionally `tools`, `documents` and any
     /// other variable of the template.
     ///
@@ -246,11 +256,27 @@ impl JsonChat {
         Ok(Self { messages, tools, documents, variables })
     }
 
-    /// Replaces the tools.
-    #[must_use]
-    pub fn with_tools(mut self, tools: Vec<Json>) -> Self {
-        self.tools = Some(tools);
-        self
+    /// Replaces the tools by those of a file: a list of objects.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Json`] with line and column, or [`Error::Form`].
+    pub fn with_tools_file(self, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let form = |what: String, found: &Json, expected| Error::Form {
+            what,
+            found: kind(found),
+            expected,
+        };
+        match read_json(path)? {
+            Json::Array(tools) => match tools.iter().position(|tool| !tool.is_object()) {
+                None => Ok(Self { tools: Some(tools), ..self }),
+                Some(i) => {
+                    let what = format!("tool {i} of {}", path.display());
+                    Err(form(what, &tools[i], "an object, the JSON schema of a tool"))
+                }
+            },
+            found => Err(form(path.display().to_string(), &found, "a list of tools")),
+        }
     }
 }
 

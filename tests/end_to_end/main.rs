@@ -1,0 +1,3 @@
+//! The example programs, run as a user runs them.
+
+mod render_template;
