@@ -27,6 +27,7 @@ mod predicates;
 mod python;
 mod scope;
 mod strftime;
+mod unescape;
 mod value;
 
 use std::ops::Range;
