@@ -22,6 +22,7 @@ use posttrain::chat::{
 
 /// Renders a conversation with a chat template, exactly as transformers renders it.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Cli {
     #[command(flatten)]
     source: Source,

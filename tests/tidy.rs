@@ -1,4 +1,5 @@
 //! The rules of ARCHITECTURE.md that a test can keep.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

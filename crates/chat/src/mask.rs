@@ -29,7 +29,7 @@ pub enum TrainedTurns {
 }
 
 /// Tokens that end a turn in common templates. The end token of the tokenizer is added to them.
-pub(crate) const END_TOKENS: [&str; 16] = [
+const END_TOKENS: [&str; 16] = [
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",

@@ -88,7 +88,9 @@ impl ControlTokens {
         match &mut message.content {
             Some(Content::Text(text)) => self.mark_text(text, changed),
             Some(Content::Parts(parts)) => {
-                parts.iter_mut().for_each(|Part(part)| self.mark_map(part, changed));
+                for Part(part) in parts {
+                    self.mark_map(part, changed);
+                }
             }
             None => {}
         }

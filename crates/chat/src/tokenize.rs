@@ -9,7 +9,7 @@ use tokenizers::Tokenizer;
 
 use crate::chat::Chat;
 use crate::error::{Error, Result, kind, read_json};
-use crate::mask::{END_TOKENS, TrainedTurns};
+use crate::mask::TrainedTurns;
 use crate::sanitize::{ControlTokens, Sanitize, pieces};
 use crate::template::{ChatTemplate, RenderOptions};
 
@@ -341,9 +341,4 @@ fn eos_ids(path: &Path) -> Result<Vec<u32>> {
         Some(Json::Array(ids)) => ids.iter().map(id).collect(),
         Some(found) => Ok(vec![id(found)?]),
     }
-}
-
-/// Whether a token ends turns in common templates.
-pub(crate) fn is_end_token(token: &str) -> bool {
-    END_TOKENS.contains(&token)
 }

@@ -1,4 +1,5 @@
 //! The doctor finds faults of a tokenizer and template that lie in a folder as users have them.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 //!
 //! With `POSTTRAIN_TEMPLATE_COLLECTION` set to a folder made by `fetch_collection.py`, the whole
 //! collection of more than 200 templates is compared as well.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
 

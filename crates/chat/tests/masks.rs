@@ -1,5 +1,6 @@
 //! Token ids and masks with a real tokenizer: equal to transformers' `assistant_masks` where a
 //! template has generation blocks, and right where transformers leaves the choice to the user.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
 
@@ -200,6 +201,18 @@ fn a_stop_token_that_is_not_trained_is_reported() {
     let stop_tokens = vec!["</s>".to_owned()];
     assert_eq!(encoded.warnings, [Warning::StopNotTrained { stop_tokens }]);
     assert_eq!(chatml().encode(&two_turns(), &EncodeOptions::default()).unwrap().warnings, []);
+}
+
+#[test]
+fn a_span_that_ends_in_the_first_token_stays_there() {
+    // transformers reads token 0 as "no token" and trains everything behind it (its issue 47325).
+    let source = "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}</s>\
+        {% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let template = ChatTemplate::parse(source).unwrap().with_special_token("eos_token", "</s>");
+    let chat = Conversation::new([Message::assistant(""), Message::user("a long question")]);
+    let encoded = tokenizer(template).encode(&chat, &EncodeOptions::default()).unwrap();
+    assert!(encoded.ids.len() > 3);
+    assert_eq!(runs(&encoded.mask), [[0, 1]]);
 }
 
 #[test]

@@ -26,11 +26,10 @@ pub(super) fn check_roles(template: &ChatTemplate, report: &mut Diagnosis) {
         }
     }
     // A template without the newer role is not at fault.
-    match refused.is_empty() {
-        true => {
-            report.add("roles", Level::Fine, "system, developer, user and assistant are rendered")
-        }
-        false => report.add("roles", Level::Warning, refused.join("; ")),
+    if refused.is_empty() {
+        report.add("roles", Level::Fine, "system, developer, user and assistant are rendered");
+    } else {
+        report.add("roles", Level::Warning, refused.join("; "));
     }
 }
 
@@ -172,7 +171,7 @@ pub(super) fn check_tools(template: &ChatTemplate, report: &mut Diagnosis) {
             );
         }
         Err(error) => {
-            report.add("tools", Level::Warning, format!("tools raise {:?}", error.to_string()))
+            report.add("tools", Level::Warning, format!("tools raise {:?}", error.to_string()));
         }
     }
     let called = probe::tool_call();

@@ -14,8 +14,7 @@ pub(super) fn check_bos(tokenizer: &ChatTokenizer, report: &mut Diagnosis) {
     let first = |special| inner.encode(&*text, special).ok().map(|e| e.get_ids().to_vec());
     let (Some(with), Some(without)) = (first(true), first(false)) else { return };
     // What the tokenizer puts in front is what it has before the text's own ids.
-    let adds =
-        with.len() > without.len() && with.first().is_some() && with.get(1) == without.first();
+    let adds = with.len() > without.len() && with.get(1) == without.first();
     let bos = template.special_token("bos_token").and_then(|token| inner.token_to_id(token));
     let bos = if adds { with.first().copied() } else { bos };
     let name = bos.and_then(|id| inner.id_to_token(id)).unwrap_or_else(|| "BOS".into());
@@ -88,7 +87,7 @@ pub(super) fn check_pad(tokenizer: &ChatTokenizer, report: &mut Diagnosis) {
     let pad = template.special_token("pad_token");
     match (pad, template.special_token("eos_token")) {
         (None, _) => {
-            report.add("pad", Level::Warning, "no pad token: choose one that no text holds")
+            report.add("pad", Level::Warning, "no pad token: choose one that no text holds");
         }
         (Some(pad), Some(eos)) if pad == eos => {
             let message = format!(
