@@ -82,12 +82,13 @@ impl ChatTemplate {
     /// ```
     pub fn diagnose(&self) -> Diagnosis {
         let mut report = Diagnosis::default();
-        template::check_roles(self, &mut report);
-        template::check_generation_prompt(self, &mut report);
-        template::check_prefixes(self, &mut report);
-        template::check_mask(self, &mut report);
-        template::check_tools(self, &mut report);
-        template::check_clock(self, &mut report);
+        let checked = template::with_special_tokens(self, &mut report);
+        template::check_roles(&checked, &mut report);
+        template::check_generation_prompt(&checked, &mut report);
+        template::check_prefixes(&checked, &mut report);
+        template::check_mask(&checked, &mut report);
+        template::check_tools(&checked, &mut report);
+        template::check_clock(&checked, &mut report);
         report
     }
 

@@ -10,6 +10,24 @@ use crate::probe;
 use crate::response::ResponseFormat;
 use crate::template::{ChatTemplate, RenderOptions};
 
+/// The template with the special tokens that it uses; stand-ins for those that nobody has set.
+pub(super) fn with_special_tokens(template: &ChatTemplate, report: &mut Diagnosis) -> ChatTemplate {
+    let source = template.source(None, false).unwrap_or_default();
+    let mut checked = template.clone();
+    let mut missing = Vec::new();
+    for (name, stand_in) in [("bos_token", "<s>"), ("eos_token", "</s>")] {
+        if source.contains(name) && template.special_token(name).is_none() {
+            checked = checked.with_special_token(name, stand_in);
+            missing.push(format!("{name} (checked with {stand_in})"));
+        }
+    }
+    if !missing.is_empty() {
+        let message = format!("used by the template and not set: {}", missing.join(", "));
+        report.add("special tokens", Level::Warning, message);
+    }
+    checked
+}
+
 pub(super) fn check_roles(template: &ChatTemplate, report: &mut Diagnosis) {
     let user = || [Message::user("Quokka?"), Message::assistant("Wombat.")];
     if let Err(error) = template.plain(&Conversation::new(user())) {
