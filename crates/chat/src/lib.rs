@@ -1,5 +1,6 @@
 //! Conversations to text to tokens, and back.
 
+mod arena;
 mod builtin;
 mod chat;
 mod continue_final;

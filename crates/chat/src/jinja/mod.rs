@@ -25,16 +25,19 @@ mod parser;
 mod percent;
 mod predicates;
 mod python;
+mod repr;
 mod scope;
 mod strftime;
 mod value;
 
 use std::ops::Range;
 
-pub(crate) use convert::{from_json, from_map};
+use bumpalo::Bump;
+
+pub(crate) use convert::{copy_map, from_json, from_map};
 pub use error::{Error, ErrorKind};
 pub(crate) use python::is_space;
-pub(crate) use value::{Dict, Str, Value};
+pub(crate) use value::{Dict, DictBuilder, Value};
 
 use interp::Interp;
 
@@ -42,8 +45,17 @@ use interp::Interp;
 #[derive(Debug)]
 pub(crate) struct Template {
     body: Vec<ast::Stmt>,
-    /// The names of the template's slots, which the context fills.
-    names: Vec<String>,
+    /// The template's slots, which the context fills, sorted by name.
+    names: Vec<Slot>,
+}
+
+/// A slot with a name.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    name: String,
+    slot: usize,
+    /// The function of this name, where there is one.
+    function: Option<globals::Function>,
 }
 
 /// A rendered text and the byte ranges that `{% generation %}` blocks wrote.
@@ -56,17 +68,25 @@ pub(crate) struct Rendered {
 impl Template {
     pub(crate) fn parse(source: &str) -> Result<Self, Error> {
         let mut body = parser::parse(source)?;
-        let names = scope::resolve(&mut body)?;
+        let names = scope::resolve(&mut body)?.into_iter().enumerate();
+        let slot = |(slot, name): (usize, String)| Slot {
+            function: globals::Function::find(&name),
+            name,
+            slot,
+        };
+        let mut names: Vec<Slot> = names.map(slot).collect();
+        names.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Self { body, names })
     }
 
     /// Renders with variables; the `clock` answers `strftime_now`.
     pub(crate) fn render<'a>(
         &'a self,
+        arena: &'a Bump,
         variables: &[(&'a str, Value<'a>)],
         clock: &'a dyn Fn() -> jiff::civil::DateTime,
     ) -> Result<Rendered, Error> {
-        Interp::new(&self.names, variables, clock).run(&self.body)
+        Ok(Interp::new(arena, &self.names, variables, clock).run(&self.body)?)
     }
 
     /// Every text that the template can write by itself: its data and its string constants.
