@@ -45,7 +45,7 @@ use interp::Interp;
 #[derive(Debug)]
 pub(crate) struct Template {
     body: Vec<ast::Stmt>,
-    /// The template's slots, which the context fills, sorted by name.
+    /// The template's slots, which the context fills, in the order of [`Slot::order`].
     names: Vec<Slot>,
 }
 
@@ -56,6 +56,13 @@ pub(crate) struct Slot {
     slot: usize,
     /// The function of this name, where there is one.
     function: Option<globals::Function>,
+}
+
+impl Slot {
+    /// By length first, which spares most comparisons of texts.
+    fn order(&self, name: &str) -> std::cmp::Ordering {
+        self.name.len().cmp(&name.len()).then_with(|| (*self.name).cmp(name))
+    }
 }
 
 /// A rendered text and the byte ranges that `{% generation %}` blocks wrote.
@@ -75,7 +82,7 @@ impl Template {
             slot,
         };
         let mut names: Vec<Slot> = names.map(slot).collect();
-        names.sort_by(|a, b| a.name.cmp(&b.name));
+        names.sort_by(|a, b| a.order(&b.name));
         Ok(Self { body, names })
     }
 

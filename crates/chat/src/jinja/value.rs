@@ -140,7 +140,14 @@ pub(crate) struct Dict<'a> {
 impl<'a> Dict<'a> {
     pub(crate) fn get_str(self, key: &str) -> Option<Value<'a>> {
         self.entries.iter().find_map(|(k, v)| match k {
-            Value::Str(k) | Value::Markup(k) if *k == key => Some(*v),
+            // Most keys of the same length differ in their first byte.
+            Value::Str(k) | Value::Markup(k)
+                if k.len() == key.len()
+                    && k.as_bytes().first() == key.as_bytes().first()
+                    && *k == key =>
+            {
+                Some(*v)
+            }
             _ => None,
         })
     }

@@ -5,7 +5,7 @@ use bumpalo::collections::Vec as ArenaVec;
 use super::Interp;
 use crate::jinja::access;
 use crate::jinja::args::Args;
-use crate::jinja::ast::{Attr, CallArgs, Const, Expr, FilterExpr};
+use crate::jinja::ast::{Attr, CallArgs, CompareOp, Const, Expr, FilterExpr};
 use crate::jinja::error::{Result, runtime, type_error};
 use crate::jinja::ops;
 use crate::jinja::value::{DictBuilder, Undefined, Value};
@@ -25,7 +25,7 @@ impl<'a> Interp<'a> {
                 }
             }
             Expr::Cond { test, then, otherwise } => {
-                if self.eval(test)?.is_true() {
+                if self.test(test)? {
                     self.output(then)?;
                 } else if let Some(otherwise) = otherwise {
                     self.output(otherwise)?;
@@ -56,6 +56,29 @@ impl<'a> Interp<'a> {
             };
         }
         Ok(sum)
+    }
+
+    /// Whether an expression is true, as an `if` asks: no value is made where the answer is enough.
+    pub(super) fn test(&mut self, expr: &'a Expr) -> Result<bool> {
+        match expr {
+            Expr::And(left, right) => Ok(self.test(left)? && self.test(right)?),
+            Expr::Or(left, right) => Ok(self.test(left)? || self.test(right)?),
+            Expr::Not(inner) => Ok(!self.test(inner)?),
+            Expr::Compare(first, rest) => self.compare(first, rest),
+            expr => Ok(self.eval(expr)?.is_true()),
+        }
+    }
+
+    fn compare(&mut self, first: &'a Expr, rest: &'a [(CompareOp, Expr)]) -> Result<bool> {
+        let mut left = self.eval(first)?;
+        for (op, right) in rest {
+            let right = self.eval(right)?;
+            if !ops::compare(self.arena, *op, &left, &right)? {
+                return Ok(false);
+            }
+            left = right;
+        }
+        Ok(true)
     }
 
     pub(super) fn eval(&mut self, expr: &'a Expr) -> Result<Value<'a>> {
@@ -137,20 +160,10 @@ impl<'a> Interp<'a> {
                 }
                 Ok(Value::Str(self.take(start)))
             }
-            Expr::Not(inner) => Ok(Value::Bool(!self.eval(inner)?.is_true())),
+            Expr::Not(inner) => Ok(Value::Bool(!self.test(inner)?)),
             Expr::Neg(inner) => ops::negate(&self.eval(inner)?, false),
             Expr::Pos(inner) => ops::negate(&self.eval(inner)?, true),
-            Expr::Compare(first, rest) => {
-                let mut left = self.eval(first)?;
-                for (op, right) in rest {
-                    let right = self.eval(right)?;
-                    if !ops::compare(self.arena, *op, &left, &right)? {
-                        return Ok(Value::Bool(false));
-                    }
-                    left = right;
-                }
-                Ok(Value::Bool(true))
-            }
+            Expr::Compare(first, rest) => Ok(Value::Bool(self.compare(first, rest)?)),
             Expr::And(left, right) => {
                 let left = self.eval(left)?;
                 if left.is_true() { self.eval(right) } else { Ok(left) }
@@ -160,7 +173,7 @@ impl<'a> Interp<'a> {
                 if left.is_true() { Ok(left) } else { self.eval(right) }
             }
             Expr::Cond { test, then, otherwise } => {
-                if self.eval(test)?.is_true() {
+                if self.test(test)? {
                     self.eval(then)
                 } else {
                     match otherwise {

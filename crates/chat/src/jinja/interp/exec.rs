@@ -33,7 +33,7 @@ impl<'a> Interp<'a> {
             StmtKind::Output(expr) => self.output(expr)?,
             StmtKind::If { branches, otherwise } => {
                 for (test, body) in branches {
-                    if self.eval(test)?.is_true() {
+                    if self.test(test)? {
                         return self.body(body);
                     }
                 }

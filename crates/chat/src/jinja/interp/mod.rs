@@ -74,7 +74,7 @@ impl<'a> Interp<'a> {
             }
         }
         for (key, value) in variables {
-            if let Ok(at) = names.binary_search_by(|name| (*name.name).cmp(key)) {
+            if let Ok(at) = names.binary_search_by(|name| name.order(key)) {
                 slots[names[at].slot] = *value;
             }
         }
