@@ -295,7 +295,9 @@ impl ChatTemplate {
         options: &'c RenderOptions,
     ) -> Result<Rendered> {
         let mut messages = input.messages;
-        messages.iter_mut().for_each(|message| alias_reasoning(arena, message));
+        for message in &mut messages {
+            alias_reasoning(arena, message);
+        }
         let continued = match &options.continue_final_message {
             None => None,
             Some(_) if options.add_generation_prompt => {

@@ -128,6 +128,9 @@ impl<'a> Format<'a> {
         out.push('"');
         let mut from = 0;
         for (at, byte) in text.bytes().enumerate() {
+            if byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f) {
+                continue;
+            }
             // Only ASCII bytes are replaced here, so slices stay on character borders.
             let escape = match byte {
                 0x7f if self.ensure_ascii => "",

@@ -12,6 +12,7 @@ mod ast;
 #[cfg(test)]
 mod conformance;
 mod convert;
+mod dict;
 mod error;
 mod filters;
 mod globals;
@@ -53,7 +54,7 @@ pub(crate) struct Template {
 #[derive(Debug)]
 pub(crate) struct Slot {
     name: String,
-    slot: usize,
+    index: usize,
     /// The function of this name, where there is one.
     function: Option<globals::Function>,
 }
@@ -76,10 +77,10 @@ impl Template {
     pub(crate) fn parse(source: &str) -> Result<Self, Error> {
         let mut body = parser::parse(source)?;
         let names = scope::resolve(&mut body)?.into_iter().enumerate();
-        let slot = |(slot, name): (usize, String)| Slot {
+        let slot = |(index, name): (usize, String)| Slot {
             function: globals::Function::find(&name),
             name,
-            slot,
+            index,
         };
         let mut names: Vec<Slot> = names.map(slot).collect();
         names.sort_by(|a, b| a.order(&b.name));

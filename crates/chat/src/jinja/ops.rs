@@ -72,7 +72,9 @@ pub(crate) fn escaped<'a>(arena: &'a Bump, value: &Value<'a>) -> &'a str {
 pub(crate) fn concat<'a>(arena: &'a Bump, parts: &[&str]) -> &'a str {
     let len = parts.iter().map(|part| part.len()).sum();
     let mut text = ArenaString::with_capacity_in(len, arena);
-    parts.iter().for_each(|part| text.push_str(part));
+    for part in parts {
+        text.push_str(part);
+    }
     text.into_bump_str()
 }
 

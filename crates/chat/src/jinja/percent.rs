@@ -64,7 +64,7 @@ pub(crate) fn format(format: &str, args: &Value<'_>, markup: bool) -> Result<Str
             used += 1;
             positional
                 .get(used - 1)
-                .cloned()
+                .copied()
                 .ok_or_else(|| type_error("not enough arguments for format string"))
         };
         if chars.next_if_eq(&'*').is_some() {

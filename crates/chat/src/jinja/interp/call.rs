@@ -121,7 +121,9 @@ impl<'a> Interp<'a> {
         }
         if let Some(slot) = def.kwargs {
             let mut dict = DictBuilder::new(self.arena, keyword.len());
-            keyword.into_iter().for_each(|(key, value)| dict.push(Value::Str(key), value));
+            for (key, value) in keyword {
+                dict.push(Value::Str(key), value);
+            }
             self.slots[base + slot as usize] = Value::Dict(dict.finish());
         }
         let result = self.macro_text(macro_, values);

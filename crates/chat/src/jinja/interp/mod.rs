@@ -70,12 +70,12 @@ impl<'a> Interp<'a> {
         let mut slots = vec![Value::Unset; names.len()];
         for name in names {
             if let Some(function) = name.function {
-                slots[name.slot] = Value::Function(function);
+                slots[name.index] = Value::Function(function);
             }
         }
         for (key, value) in variables {
             if let Ok(at) = names.binary_search_by(|name| name.order(key)) {
-                slots[names[at].slot] = *value;
+                slots[names[at].index] = *value;
             }
         }
         Self {

@@ -152,7 +152,7 @@ pub(super) fn affix(this: &str, name: &str, args: Args<'_>) -> Result<bool> {
     };
     match &affix {
         Value::Tuple(items) => {
-            for item in items.iter() {
+            for item in *items {
                 if test(item)? {
                     return Ok(true);
                 }
