@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use bumpalo::Bump;
 use posttrain_core::{Arguments, Content, Conversation, Message, ToolCall};
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result, kind, read_json};
-use crate::jinja::{Dict, Value, from_json, from_map};
+use crate::jinja::{Dict, DictBuilder, Value, copy_map, from_json, from_map};
 use crate::sanitize::{ControlTokens, Sanitize};
 
 /// A conversation that a chat template can render.
@@ -16,12 +17,20 @@ use crate::sanitize::{ControlTokens, Sanitize};
 pub trait Chat: sealed::Sealed {}
 
 pub(crate) mod sealed {
+    use bumpalo::Bump;
+
     use super::Input;
     use crate::sanitize::{ControlTokens, Sanitize};
 
     pub trait Sealed {
         #[doc(hidden)]
-        fn input(&self, arguments: ArgumentForm) -> Input<'_>;
+        fn input<'a>(&'a self, arena: &'a Bump, arguments: ArgumentForm) -> Input<'a>;
+        /// Whether there are tools.
+        #[doc(hidden)]
+        fn has_tools(&self) -> bool;
+        /// Whether the form of arguments makes a difference.
+        #[doc(hidden)]
+        fn has_arguments(&self) -> bool;
         /// For every message whether it is an assistant turn, and its own flag for training.
         #[doc(hidden)]
         fn turns(&self) -> Vec<(bool, Option<bool>)>;
@@ -57,25 +66,24 @@ pub struct Input<'a> {
 impl Chat for Conversation {}
 
 impl sealed::Sealed for Conversation {
-    fn input(&self, arguments: ArgumentForm) -> Input<'_> {
-        let tools =
-            self.tools.iter().map(|tool| Value::dict(from_map(&tool.0))).collect::<Vec<_>>();
-        let documents = self
-            .documents
-            .iter()
-            .map(|document| Value::dict(from_map(&document.0)))
-            .collect::<Vec<_>>();
-        let list = |items: Vec<_>| if items.is_empty() { Value::None } else { Value::list(items) };
+    fn input<'a>(&'a self, arena: &'a Bump, arguments: ArgumentForm) -> Input<'a> {
+        let tools = self.tools.iter().map(|tool| Value::Dict(from_map(arena, &tool.0)));
+        let documents = self.documents.iter().map(|doc| Value::Dict(from_map(arena, &doc.0)));
+        let messages = self.messages.iter().map(|message| message_dict(arena, message, arguments));
         Input {
-            messages: self
-                .messages
-                .iter()
-                .map(|message| message_dict(message, arguments))
-                .collect(),
-            tools: list(tools),
-            documents: list(documents),
+            messages: messages.collect(),
+            tools: list(arena, tools),
+            documents: list(arena, documents),
             variables: Vec::new(),
         }
+    }
+
+    fn has_tools(&self) -> bool {
+        !self.tools.is_empty()
+    }
+
+    fn has_arguments(&self) -> bool {
+        self.messages.iter().any(|message| !message.tool_calls.is_empty())
     }
 
     fn turns(&self) -> Vec<(bool, Option<bool>)> {
@@ -89,84 +97,68 @@ impl sealed::Sealed for Conversation {
     }
 }
 
-fn message_dict(message: &Message, arguments: ArgumentForm) -> Dict<'_> {
-    let mut entries = Vec::with_capacity(4 + message.extra.len());
-    let mut push = |key, value| entries.push((Value::str(key), value));
-    push("role", Value::str(message.role.as_str()));
+/// A list, or `None` where it would be empty.
+fn list<'a>(arena: &'a Bump, items: impl ExactSizeIterator<Item = Value<'a>>) -> Value<'a> {
+    if items.len() == 0 { Value::None } else { Value::List(arena.alloc_slice_fill_iter(items)) }
+}
+
+fn message_dict<'a>(arena: &'a Bump, message: &'a Message, arguments: ArgumentForm) -> Dict<'a> {
+    let mut dict = DictBuilder::new(arena, 4 + message.extra.len());
+    let mut push = |key, value| dict.push(Value::Str(key), value);
+    push("role", Value::Str(message.role.as_str()));
     match &message.content {
         None => {}
-        Some(Content::Text(text)) => push("content", Value::str(text)),
+        Some(Content::Text(text)) => push("content", Value::Str(text)),
         Some(Content::Parts(parts)) => {
-            let parts = parts.iter().map(|part| Value::dict(from_map(&part.0))).collect();
-            push("content", Value::list(parts));
+            let parts = parts.iter().map(|part| Value::Dict(from_map(arena, &part.0)));
+            push("content", Value::List(arena.alloc_slice_fill_iter(parts)));
         }
     }
     if let Some(reasoning) = &message.reasoning_content {
-        push("reasoning_content", Value::str(reasoning));
+        push("reasoning_content", Value::Str(reasoning));
     }
     if !message.tool_calls.is_empty() {
-        let calls = message.tool_calls.iter().map(|call| call_dict(call, arguments)).collect();
-        push("tool_calls", Value::list(calls));
+        let calls = message.tool_calls.iter().map(|call| call_dict(arena, call, arguments));
+        push("tool_calls", Value::List(arena.alloc_slice_fill_iter(calls)));
     }
     if let Some(id) = &message.tool_call_id {
-        push("tool_call_id", Value::str(id));
+        push("tool_call_id", Value::Str(id));
     }
     if let Some(name) = &message.name {
-        push("name", Value::str(name));
+        push("name", Value::Str(name));
     }
     for (key, value) in &message.extra {
         if !value.is_null() {
-            push(key, from_json(value));
+            push(key, from_json(arena, value));
         }
     }
-    Dict { entries }
+    dict.finish()
 }
 
-fn call_dict(call: &ToolCall, form: ArgumentForm) -> Value<'_> {
+fn call_dict<'a>(arena: &'a Bump, call: &'a ToolCall, form: ArgumentForm) -> Value<'a> {
     let arguments = match (&call.function.arguments, form) {
         (Arguments::Object(object), ArgumentForm::Text) => {
-            Value::string(Json::Object(object.clone()).to_string())
+            Value::string(arena, Json::Object(object.clone()).to_string())
         }
-        (Arguments::Object(object), _) => Value::dict(from_map(object)),
+        (Arguments::Object(object), _) => Value::Dict(from_map(arena, object)),
         (Arguments::Text(text), ArgumentForm::Object) => {
             match call.function.arguments.to_object() {
-                Ok(object) => owned_dict(&object),
-                Err(_) => Value::str(text),
+                Ok(object) => Value::Dict(copy_map(arena, &object)),
+                Err(_) => Value::Str(text),
             }
         }
-        (Arguments::Text(text), _) => Value::str(text),
+        (Arguments::Text(text), _) => Value::Str(text),
     };
-    let function = vec![
-        (Value::str("name"), Value::str(&call.function.name)),
-        (Value::str("arguments"), arguments),
-    ];
-    let mut entries = Vec::with_capacity(3);
+    let mut function = DictBuilder::new(arena, 2);
+    function.push(Value::Str("name"), Value::Str(&call.function.name));
+    function.push(Value::Str("arguments"), arguments);
+    let mut dict = DictBuilder::new(arena, 3);
     if let Some(id) = &call.id {
-        entries.push((Value::str("id"), Value::str(id)));
+        dict.push(Value::Str("id"), Value::Str(id));
     }
-    entries.push((Value::str("type"), Value::str("function")));
-    entries.push((Value::str("function"), Value::dict(Dict { entries: function })));
-    Value::dict(Dict { entries })
-}
-
-/// A dict that owns its texts, for JSON that was parsed on the way.
-fn owned_dict<'a>(map: &Map<String, Json>) -> Value<'a> {
-    fn owned<'a>(json: &Json) -> Value<'a> {
-        match json {
-            Json::Null => Value::None,
-            Json::Bool(b) => Value::Bool(*b),
-            Json::Number(_) => match from_json(json) {
-                Value::Int(n) => Value::Int(n),
-                Value::Float(x) => Value::Float(x),
-                _ => Value::None,
-            },
-            Json::String(text) => Value::string(text.clone()),
-            Json::Array(items) => Value::list(items.iter().map(owned).collect()),
-            Json::Object(map) => owned_dict(map),
-        }
-    }
-    let entries = map.iter().map(|(key, value)| (Value::string(key.clone()), owned(value)));
-    Value::dict(Dict { entries: entries.collect() })
+    dict.push(Value::Str("type"), Value::Str("function"));
+    dict.push(Value::Str("function"), Value::Dict(function.finish()));
+    Value::Dict(dict.finish())
 }
 
 /// A conversation as JSON: what a template sees is what stands there, as in transformers.
@@ -283,22 +275,41 @@ impl JsonChat {
 impl Chat for JsonChat {}
 
 impl sealed::Sealed for JsonChat {
-    fn input(&self, _: ArgumentForm) -> Input<'_> {
-        fn values(items: Option<&Vec<Json>>) -> Value<'_> {
-            items.map_or(Value::None, |items| Value::list(items.iter().map(from_json).collect()))
-        }
-        let message = |message| {
-            let mut dict = from_map(message);
-            // As apply_chat_template does: a null field is no field.
-            dict.entries.retain(|(_, value)| !matches!(value, Value::None));
-            dict
+    fn input<'a>(&'a self, arena: &'a Bump, _: ArgumentForm) -> Input<'a> {
+        let values = |items: &'a Option<Vec<Json>>| match items {
+            None => Value::None,
+            Some(items) => {
+                let items = items.iter().map(|item| from_json(arena, item));
+                Value::List(arena.alloc_slice_fill_iter(items))
+            }
         };
+        let message = |message: &'a Map<String, Json>| {
+            if message.values().any(Json::is_null) {
+                // As apply_chat_template does: a null field is no field.
+                let mut dict = DictBuilder::new(arena, message.len());
+                for (key, value) in message.iter().filter(|(_, value)| !value.is_null()) {
+                    dict.push(Value::Str(key), from_json(arena, value));
+                }
+                return dict.finish();
+            }
+            from_map(arena, message)
+        };
+        let variables = self.variables.iter().map(|(k, v)| (k.as_str(), from_json(arena, v)));
         Input {
             messages: self.messages.iter().map(message).collect(),
-            tools: values(self.tools.as_ref()),
-            documents: values(self.documents.as_ref()),
-            variables: self.variables.iter().map(|(k, v)| (k.as_str(), from_json(v))).collect(),
+            tools: values(&self.tools),
+            documents: values(&self.documents),
+            variables: variables.collect(),
         }
+    }
+
+    fn has_tools(&self) -> bool {
+        self.tools.is_some()
+    }
+
+    fn has_arguments(&self) -> bool {
+        // They are what stands there.
+        false
     }
 
     fn turns(&self) -> Vec<(bool, Option<bool>)> {

@@ -1,14 +1,17 @@
 //! `continue_final_message`: the last message stays open, as transformers does it: a tag is put
 //! behind the message's text and the rendered text is cut there.
 
+use bumpalo::Bump;
+
 use crate::error::{Error, Result};
-use crate::jinja::{Dict, Value, is_space};
+use crate::jinja::{Dict, DictBuilder, Value, is_space};
 use crate::template::{ContinueFinal, REASONING_FIELDS};
 
 const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /// Puts the tag behind the field of the last message; returns the text of the field.
 pub(crate) fn tag<'a>(
+    arena: &'a Bump,
     field: &'a ContinueFinal,
     source: &str,
     messages: &mut [Dict<'a>],
@@ -19,7 +22,7 @@ pub(crate) fn tag<'a>(
     };
     let fail = |reason: String| Err(Error::Continue(reason));
     let Some(last) = messages.last_mut() else { return Err(Error::EmptyConversation) };
-    let Some(value) = last.get_str(field).cloned() else {
+    let Some(value) = last.get_str(field) else {
         return fail(format!("the final message has no {field:?} to continue"));
     };
     let mut fields = vec![field];
@@ -34,21 +37,20 @@ pub(crate) fn tag<'a>(
     match &value {
         Value::Str(text) => {
             for field in fields {
-                let tagged = Value::string(format!("{}{TAG}", &**text));
-                set(last, field, tagged);
+                let tagged = Value::string(arena, format!("{text}{TAG}"));
+                *last = with(arena, *last, field, tagged);
             }
-            Ok(text.to_string())
+            Ok((*text).to_owned())
         }
         Value::List(parts) => {
             let mut parts = parts.to_vec();
             for part in parts.iter_mut().rev() {
                 let Value::Dict(block) = part else { continue };
-                let Some(Value::Str(text)) = block.get_str("text").cloned() else { continue };
-                let mut block = (**block).clone();
-                set(&mut block, "text", Value::string(format!("{}{TAG}", &*text)));
-                *part = Value::dict(block);
-                set(last, field, Value::list(parts));
-                return Ok(text.to_string());
+                let Some(Value::Str(text)) = block.get_str("text") else { continue };
+                let tagged = Value::string(arena, format!("{text}{TAG}"));
+                *part = Value::Dict(with(arena, *block, "text", tagged));
+                *last = with(arena, *last, field, Value::list(arena, parts));
+                return Ok(text.to_owned());
             }
             fail("the final message has no text to continue".into())
         }
@@ -56,10 +58,11 @@ pub(crate) fn tag<'a>(
     }
 }
 
-fn set<'a>(dict: &mut Dict<'a>, key: &str, value: Value<'a>) {
-    if let Some((_, old)) = dict.entries.iter_mut().find(|(k, _)| k.equals_str(key)) {
-        *old = value;
-    }
+/// The dict with another value for one of its keys.
+fn with<'a>(arena: &'a Bump, dict: Dict<'a>, key: &'a str, value: Value<'a>) -> Dict<'a> {
+    let mut dict = DictBuilder::copy(arena, dict);
+    dict.insert(Value::Str(key), value);
+    dict.finish()
 }
 
 /// Cuts the rendered text where the tag stands.

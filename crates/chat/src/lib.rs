@@ -24,6 +24,7 @@
 //! What differs from Jinja2 and transformers, and why:
 #![doc = include_str!("../COMPATIBILITY.md")]
 
+mod arena;
 mod builtin;
 mod chat;
 mod continue_final;

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::arena;
 use crate::chat::Chat;
 use crate::error::{Error, Result};
 use crate::jinja::is_space;
@@ -80,32 +81,36 @@ impl ChatTemplate {
         }
         let without = RenderOptions { add_generation_prompt: false, ..options.clone() };
         let with = RenderOptions { add_generation_prompt: true, ..options.clone() };
-        let prepared = self.prepare(chat, options)?;
-        let rendered = self.render_prepared(&prepared, options)?;
-        let selected = select(&prepared.turns, turns)?;
-        let assistants = prepared.turns.iter().filter(|(assistant, _)| *assistant).count();
-        let spans = if prepared.named.template.has_generation() {
-            let mut spans = rendered.generation;
-            spans.retain(|span| !span.is_empty());
-            if spans.is_empty() {
-                let reason = "the template's {% generation %} blocks wrote nothing".into();
-                return Err(Error::EmptyMask { reason });
-            }
-            if selected.len() < assistants {
-                if spans.len() != assistants {
-                    let (spans, turns) = (spans.len(), assistants);
-                    return Err(Error::GenerationBlocks { spans, turns });
+        arena::with(|arena| {
+            let prepared = self.prepare(arena, chat, options)?;
+            let rendered = self.render_prepared(&prepared, options)?;
+            let selected = select(&prepared.turns, turns)?;
+            let assistants = prepared.turns.iter().filter(|(assistant, _)| *assistant).count();
+            let spans = if prepared.named.template.has_generation() {
+                let mut spans = rendered.generation;
+                spans.retain(|span| !span.is_empty());
+                if spans.is_empty() {
+                    let reason = "the template's {% generation %} blocks wrote nothing".into();
+                    return Err(Error::EmptyMask { reason });
                 }
-                let turn = |at: &usize| prepared.turns[..*at].iter().filter(|(a, _)| *a).count();
-                spans = selected.iter().map(|at| spans[turn(at)].clone()).collect();
-            }
-            spans
-        } else {
-            let prepared = &prepared;
-            let prefixes = Prefixes { template: self, prepared, without: &without, with: &with };
-            prefixes.spans(&rendered.text, &selected)?
-        };
-        Ok((rendered.text, spans))
+                if selected.len() < assistants {
+                    if spans.len() != assistants {
+                        let (spans, turns) = (spans.len(), assistants);
+                        return Err(Error::GenerationBlocks { spans, turns });
+                    }
+                    let turn =
+                        |at: &usize| prepared.turns[..*at].iter().filter(|(a, _)| *a).count();
+                    spans = selected.iter().map(|at| spans[turn(at)].clone()).collect();
+                }
+                spans
+            } else {
+                let prepared = &prepared;
+                let prefixes =
+                    Prefixes { template: self, prepared, without: &without, with: &with };
+                prefixes.spans(&rendered.text, &selected)?
+            };
+            Ok((rendered.text, spans))
+        })
     }
 }
 

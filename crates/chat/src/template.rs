@@ -6,14 +6,16 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use bumpalo::Bump;
 use jiff::civil::DateTime;
 use serde_json::{Map, Value as Json};
 
+use crate::arena;
 use crate::builtin::Builtin;
 use crate::chat::{ArgumentForm, Chat, Input};
 use crate::continue_final;
 use crate::error::{Error, Result};
-use crate::jinja::{Dict, Rendered, Template, Value, from_json};
+use crate::jinja::{Dict, DictBuilder, Rendered, Template, Value, from_json};
 use crate::source;
 
 type Clock = Arc<dyn Fn() -> DateTime + Send + Sync>;
@@ -189,8 +191,10 @@ impl ChatTemplate {
     /// [`Error::Template`] when the template raises: its `Display` is then the template's own
     /// message. [`Error::EmptyConversation`] and [`Error::Continue`] as in transformers.
     pub fn render(&self, chat: &impl Chat, options: &RenderOptions) -> Result<String> {
-        let prepared = self.prepare(chat, options)?;
-        Ok(self.render_prepared(&prepared, options)?.text)
+        arena::with(|arena| {
+            let (named, input) = self.variables(arena, chat, options)?;
+            Ok(self.render_input(arena, named, input, options)?.text)
+        })
     }
 
     /// Renders a conversation to text, with the byte ranges that the template's
@@ -203,10 +207,12 @@ impl ChatTemplate {
         chat: &impl Chat,
         options: &RenderOptions,
     ) -> Result<(String, Option<Vec<Range<usize>>>)> {
-        let prepared = self.prepare(chat, options)?;
-        let rendered = self.render_prepared(&prepared, options)?;
-        let spans = prepared.named.template.has_generation().then_some(rendered.generation);
-        Ok((rendered.text, spans))
+        arena::with(|arena| {
+            let (named, input) = self.variables(arena, chat, options)?;
+            let rendered = self.render_input(arena, named, input, options)?;
+            let spans = named.template.has_generation().then_some(rendered.generation);
+            Ok((rendered.text, spans))
+        })
     }
 
     pub(crate) fn select(&self, name: Option<&str>, with_tools: bool) -> Result<&Named> {
@@ -226,76 +232,91 @@ impl ChatTemplate {
     /// Chooses the template and turns the conversation into its variables.
     pub(crate) fn prepare<'c>(
         &'c self,
+        arena: &'c Bump,
         chat: &'c (impl Chat + ?Sized),
         options: &'c RenderOptions,
     ) -> Result<Prepared<'c>> {
-        let turns = chat.turns();
-        if turns.is_empty() {
+        let (named, input) = self.variables(arena, chat, options)?;
+        Ok(Prepared { arena, named, input, turns: chat.turns() })
+    }
+
+    fn variables<'c>(
+        &'c self,
+        arena: &'c Bump,
+        chat: &'c (impl Chat + ?Sized),
+        options: &RenderOptions,
+    ) -> Result<(&'c Named, Input<'c>)> {
+        let named = self.select(options.template.as_deref(), chat.has_tools());
+        let auto = options.tool_arguments == ToolArguments::Auto && chat.has_arguments();
+        let form = match &named {
+            Ok(named) if auto => self.argument_form(named),
+            _ => ArgumentForm::AsGiven,
+        };
+        let input = chat.input(arena, form);
+        if input.messages.is_empty() {
             return Err(Error::EmptyConversation);
         }
-        let mut input = chat.input(ArgumentForm::AsGiven);
-        let with_tools = !matches!(input.tools, Value::None);
-        let named = self.select(options.template.as_deref(), with_tools)?;
-        if options.tool_arguments == ToolArguments::Auto && has_tool_calls(&input) {
-            input = chat.input(self.argument_form(named));
-        }
-        Ok(Prepared { named, input, turns })
+        Ok((named?, input))
     }
 
     pub(crate) fn render_prepared<'c>(
         &'c self,
-        prepared: &'c Prepared<'c>,
+        prepared: &Prepared<'c>,
         options: &'c RenderOptions,
     ) -> Result<Rendered> {
-        self.render_input(prepared.named, prepared.input.clone(), options)
+        self.render_input(prepared.arena, prepared.named, prepared.input.clone(), options)
     }
 
     /// Renders the first `count` messages, then possibly an assistant message with the content
     /// `sentinel`, with a generation prompt or without.
     pub(crate) fn render_prefix<'c>(
         &'c self,
-        prepared: &'c Prepared<'c>,
+        prepared: &Prepared<'c>,
         options: &'c RenderOptions,
         count: usize,
-        sentinel: Option<&'c str>,
+        sentinel: Option<&str>,
     ) -> Result<String> {
         let mut input = prepared.input.clone();
         input.messages.truncate(count);
         if let Some(sentinel) = sentinel {
-            let entries = vec![
-                (Value::str("role"), Value::str("assistant")),
-                (Value::str("content"), Value::str(sentinel)),
-            ];
-            input.messages.push(Dict { entries });
+            let mut message = DictBuilder::new(prepared.arena, 2);
+            message.push(Value::Str("role"), Value::Str("assistant"));
+            message.push(Value::Str("content"), Value::string(prepared.arena, sentinel));
+            input.messages.push(message.finish());
         }
-        Ok(self.render_input(prepared.named, input, options)?.text)
+        Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
     }
 
     pub(crate) fn render_input<'c>(
         &'c self,
+        arena: &'c Bump,
         named: &'c Named,
         input: Input<'c>,
         options: &'c RenderOptions,
     ) -> Result<Rendered> {
         let mut messages = input.messages;
-        messages.iter_mut().for_each(alias_reasoning);
+        for message in &mut messages {
+            alias_reasoning(arena, message);
+        }
         let continued = match &options.continue_final_message {
             None => None,
             Some(_) if options.add_generation_prompt => {
                 return Err(Error::Continue("it excludes add_generation_prompt".into()));
             }
-            Some(field) => Some(continue_final::tag(field, &named.source, &mut messages)?),
+            Some(field) => Some(continue_final::tag(arena, field, &named.source, &mut messages)?),
         };
         // Later variables win: special tokens, then the conversation's, then the options'.
         let mut variables: Vec<(&str, Value<'_>)> = Vec::with_capacity(16);
-        variables.extend(self.special_tokens.iter().map(|(k, v)| (k.as_str(), from_json(v))));
+        variables
+            .extend(self.special_tokens.iter().map(|(k, v)| (k.as_str(), from_json(arena, v))));
         variables.extend(input.variables);
-        variables.extend(options.variables.iter().map(|(k, v)| (k.as_str(), from_json(v))));
-        variables.push(("messages", Value::list(messages.into_iter().map(Value::dict).collect())));
+        variables.extend(options.variables.iter().map(|(k, v)| (k.as_str(), from_json(arena, v))));
+        let messages = arena.alloc_slice_fill_iter(messages.into_iter().map(Value::Dict));
+        variables.push(("messages", Value::List(messages)));
         variables.push(("tools", input.tools));
         variables.push(("documents", input.documents));
         variables.push(("add_generation_prompt", Value::Bool(options.add_generation_prompt)));
-        let mut rendered = named.template.render(&variables, &*self.clock)?;
+        let mut rendered = named.template.render(arena, &variables, &*self.clock)?;
         if let Some(final_text) = continued {
             rendered.text = continue_final::cut(&rendered.text, &final_text)?;
             rendered.generation.clear();
@@ -309,8 +330,9 @@ impl ChatTemplate {
             let renders = |form| {
                 let chat = crate::probe::tool_call();
                 let options = RenderOptions::default();
-                let input = crate::chat::sealed::Sealed::input(&chat, form);
-                let rendered = self.render_input(named, input, &options);
+                let arena = Bump::new();
+                let input = crate::chat::sealed::Sealed::input(&chat, &arena, form);
+                let rendered = self.render_input(&arena, named, input, &options);
                 // A string that is quoted again shows its quotes escaped.
                 rendered.is_ok_and(|r| r.text.contains("Zanzibar") && !r.text.contains("\\\""))
             };
@@ -325,31 +347,28 @@ impl ChatTemplate {
 
 /// A conversation ready to be rendered.
 pub(crate) struct Prepared<'c> {
+    arena: &'c Bump,
     pub(crate) named: &'c Named,
     pub(crate) input: Input<'c>,
     pub(crate) turns: Vec<(bool, Option<bool>)>,
-}
-
-fn has_tool_calls(input: &Input<'_>) -> bool {
-    input.messages.iter().any(|message| message.get_str("tool_calls").is_some())
 }
 
 /// The names under which reasoning is passed; templates read the first, or `thinking`.
 pub(crate) const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// Fills `reasoning_content` and `thinking` from whichever name the reasoning came under.
-fn alias_reasoning(message: &mut Dict<'_>) {
-    let found = REASONING_FIELDS.iter().find_map(|field| message.get_str(field).cloned());
+fn alias_reasoning<'a>(arena: &'a Bump, message: &mut Dict<'a>) {
+    let found = REASONING_FIELDS.iter().find_map(|field| message.get_str(field));
     let Some(reasoning) = found else { return };
-    if let Some(at) =
-        message.entries.iter().position(|(key, _)| key.equals(&Value::str("thinking")))
-    {
-        let thinking = message.entries.remove(at);
-        message.entries.insert(0, thinking);
-    } else {
-        message.entries.insert(0, (Value::str("thinking"), reasoning.clone()));
+    let mut dict = DictBuilder::new(arena, message.entries.len() + 2);
+    dict.push(Value::Str("thinking"), message.get_str("thinking").unwrap_or(reasoning));
+    for (key, value) in message.entries {
+        if !key.equals_str("thinking") {
+            dict.push(*key, *value);
+        }
     }
-    message.insert_str("reasoning_content", reasoning);
+    dict.insert(Value::Str("reasoning_content"), reasoning);
+    *message = dict.finish();
 }
 
 impl fmt::Debug for ChatTemplate {

@@ -3,40 +3,45 @@
 use super::error::{Result, type_error, value_error};
 use super::methods;
 use super::ops::{hashable, undefined_error};
-use super::value::{Range, Str, Undefined, Value};
-use std::rc::Rc;
+use super::value::{Range, Undefined, Value};
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
 /// `object.name`: Python attributes first, then the key of a dict.
-pub(crate) fn attribute<'a>(object: &Value<'a>, name: Str<'a>) -> Result<Value<'a>> {
+pub(crate) fn attribute<'a>(
+    arena: &'a Bump,
+    object: &Value<'a>,
+    name: &'a str,
+) -> Result<Value<'a>> {
     if object.is_undefined() {
         return Err(undefined_error(object));
     }
-    if let Some(found) = python_attribute(object, &name) {
+    if let Some(found) = python_attribute(arena, object, name) {
         return Ok(found);
     }
     if let Value::Dict(dict) = object
-        && let Some(value) = dict.get_str(&name)
+        && let Some(value) = dict.get_str(name)
     {
-        return Ok(value.clone());
+        return Ok(value);
     }
-    Ok(Value::Undefined(Undefined::Attr(object.type_name(), name)))
+    Ok(Value::Undefined(Undefined::Attr(object.type_name()), name))
 }
 
 /// `object[key]`: keys and indices first, then Python attributes.
-pub(crate) fn item<'a>(object: &Value<'a>, key: &Value<'a>) -> Result<Value<'a>> {
+pub(crate) fn item<'a>(arena: &'a Bump, object: &Value<'a>, key: &Value<'a>) -> Result<Value<'a>> {
     if object.is_undefined() {
         return Err(undefined_error(object));
     }
     let found = match object {
         Value::Dict(dict) => {
             if hashable(key).is_ok() {
-                dict.get(key).cloned()
+                dict.get(key)
             } else {
                 None
             }
         }
         Value::List(items) | Value::Tuple(items) | Value::Group(items) => {
-            index(key, items.len()).map(|i| items[i].clone())
+            index(key, items.len()).map(|i| items[i])
         }
         Value::Range(range) => index(key, range.len()).map(|i| range.get(i)),
         Value::Str(text) => char_at(text, key).map(Value::Str),
@@ -47,75 +52,74 @@ pub(crate) fn item<'a>(object: &Value<'a>, key: &Value<'a>) -> Result<Value<'a>>
         return Ok(found);
     }
     let Some(name) = key.as_str() else {
-        let mut text = String::new();
-        key.write(&mut text);
-        return Ok(Value::Undefined(Undefined::Attr(object.type_name(), text.into())));
+        let text = key.to_str(arena);
+        return Ok(Value::Undefined(Undefined::Attr(object.type_name()), text));
     };
-    if let Some(found) = python_attribute(object, name) {
+    if let Some(found) = python_attribute(arena, object, name) {
         return Ok(found);
     }
-    Ok(Value::Undefined(Undefined::Attr(object.type_name(), name.clone())))
+    Ok(Value::Undefined(Undefined::Attr(object.type_name()), name))
 }
 
 /// What `getattr` finds on a Python object, or the undefined value by which the sandbox refuses it.
-fn python_attribute<'a>(object: &Value<'a>, name: &Str<'a>) -> Option<Value<'a>> {
+fn python_attribute<'a>(arena: &'a Bump, object: &Value<'a>, name: &'a str) -> Option<Value<'a>> {
     if name.starts_with("__") && name.ends_with("__") {
         // Which dunders an object has makes no difference: each of them is refused.
-        return Some(Value::Undefined(Undefined::Unsafe(object.type_name(), name.clone())));
+        return Some(Value::Undefined(Undefined::Unsafe(object.type_name()), name));
     }
     match object {
-        Value::Namespace(dict) => dict.borrow().get_str(name).cloned(),
-        Value::Loop(loop_) => methods::loop_attribute(loop_, name),
-        Value::Macro(macro_) => match &**name {
-            "name" => Some(Value::str(&macro_.def.name.name)),
+        Value::Namespace(namespace) => namespace.get(name),
+        Value::Loop(loop_) => methods::loop_attribute(arena, loop_, name),
+        Value::Macro(macro_) => match name {
+            "name" => Some(Value::Str(&macro_.def.name.name)),
             "arguments" => {
-                let names = macro_.def.params.iter().map(|(name, _)| Value::str(&name.name));
-                Some(Value::tuple(names.collect()))
+                let names = macro_.def.params.iter().map(|(name, _)| Value::Str(&name.name));
+                Some(Value::Tuple(arena.alloc_slice_fill_iter(names)))
             }
             "caller" => Some(Value::Bool(macro_.def.caller.is_some())),
             "catch_kwargs" => Some(Value::Bool(macro_.def.kwargs.is_some())),
             "catch_varargs" => Some(Value::Bool(macro_.def.varargs.is_some())),
             _ => None,
         },
-        Value::Group(pair) => match &**name {
-            "grouper" => Some(pair[0].clone()),
-            "list" => Some(pair[1].clone()),
+        Value::Group(pair) => match name {
+            "grouper" => Some(pair[0]),
+            "list" => Some(pair[1]),
             _ => None,
         },
-        Value::Cycler(cycler) => match &**name {
-            "current" => Some(cycler.0[cycler.1.get()].clone()),
-            "pos" => Some(Value::Int(cycler.1.get() as i128)),
-            "items" => Some(Value::tuple(cycler.0.clone())),
-            "next" | "reset" => Some(method(object, name)),
+        Value::Cycler(cycler) => match name {
+            "current" => Some(cycler.0[cycler.1.get()]),
+            "pos" => Some(Value::int(cycler.1.get() as i128)),
+            "items" => Some(Value::Tuple(cycler.0)),
+            "next" | "reset" => Some(method(arena, object, name)),
             _ => None,
         },
-        Value::Joiner(joiner) => match &**name {
-            "sep" => Some(joiner.0.clone()),
+        Value::Joiner(joiner) => match name {
+            "sep" => Some(joiner.0),
             "used" => Some(Value::Bool(joiner.1.get())),
             _ => None,
         },
-        Value::Range(Range { start, stop, step }) => match &**name {
-            "start" => Some(Value::Int(i128::from(*start))),
-            "stop" => Some(Value::Int(i128::from(*stop))),
-            "step" => Some(Value::Int(i128::from(*step))),
+        Value::Range(Range { start, stop, step }) => match name {
+            "start" => Some(Value::int(i128::from(*start))),
+            "stop" => Some(Value::int(i128::from(*stop))),
+            "step" => Some(Value::int(i128::from(*step))),
             _ => None,
         },
-        Value::Int(_) | Value::Bool(_) => match &**name {
-            "real" | "numerator" => object.as_int().map(Value::Int),
-            "imag" => Some(Value::Int(0)),
-            "denominator" => Some(Value::Int(1)),
-            _ => methods::exists(object, name).then(|| method(object, name)),
+        Value::Int(_) | Value::Bool(_) => match name {
+            "real" | "numerator" => object.as_int().map(Value::int),
+            "imag" => Some(Value::int(0)),
+            "denominator" => Some(Value::int(1)),
+            _ => methods::exists(object, name).then(|| method(arena, object, name)),
         },
-        Value::Float(x) if &**name == "real" => Some(Value::Float(*x)),
+        Value::Float(x) if name == "real" => Some(Value::Float(*x)),
         _ if methods::mutates(object, name) => {
-            Some(Value::Undefined(Undefined::Unsafe(object.type_name(), name.clone())))
+            Some(Value::Undefined(Undefined::Unsafe(object.type_name()), name))
         }
-        _ => methods::exists(object, name).then(|| method(object, name)),
+        _ => methods::exists(object, name).then(|| method(arena, object, name)),
     }
 }
 
-fn method<'a>(object: &Value<'a>, name: &Str<'a>) -> Value<'a> {
-    Value::Method(Rc::new((object.clone(), name.clone())))
+fn method<'a>(arena: &'a Bump, object: &Value<'a>, name: &'a str) -> Value<'a> {
+    Value::Method(arena.alloc((*object, name)))
 }
 
 fn index(key: &Value<'_>, len: usize) -> Option<usize> {
@@ -124,18 +128,22 @@ fn index(key: &Value<'_>, len: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|&index| index < len)
 }
 
-fn char_at<'a>(text: &Str<'a>, key: &Value<'a>) -> Option<Str<'a>> {
+fn char_at<'a>(text: &'a str, key: &Value<'a>) -> Option<&'a str> {
     let key = key.as_int()?;
     let (at, c) = if key >= 0 {
         text.char_indices().nth(usize::try_from(key).ok()?)?
     } else {
         text.char_indices().rev().nth(usize::try_from(-(key + 1)).ok()?)?
     };
-    Some(text.slice(at..at + c.len_utf8()))
+    Some(&text[at..at + c.len_utf8()])
 }
 
 /// `object[start:stop:step]`
-pub(crate) fn slice<'a>(object: &Value<'a>, parts: [Value<'a>; 3]) -> Result<Value<'a>> {
+pub(crate) fn slice<'a>(
+    arena: &'a Bump,
+    object: &Value<'a>,
+    parts: [Value<'a>; 3],
+) -> Result<Value<'a>> {
     if object.is_undefined() {
         return Err(undefined_error(object));
     }
@@ -158,15 +166,15 @@ pub(crate) fn slice<'a>(object: &Value<'a>, parts: [Value<'a>; 3]) -> Result<Val
         return Err(value_error("slice step cannot be zero"));
     }
     match object {
-        Value::List(items) => Ok(Value::list(pick(items, start, stop, step))),
-        Value::Tuple(items) => Ok(Value::tuple(pick(items, start, stop, step))),
-        Value::Str(text) => Ok(Value::Str(slice_str(text, start, stop, step))),
-        Value::Markup(text) => Ok(Value::Markup(slice_str(text, start, stop, step))),
+        Value::List(items) => Ok(Value::List(pick(arena, items, start, stop, step))),
+        Value::Tuple(items) => Ok(Value::Tuple(pick(arena, items, start, stop, step))),
+        Value::Str(text) => Ok(Value::Str(slice_str(arena, text, start, stop, step))),
+        Value::Markup(text) => Ok(Value::Markup(slice_str(arena, text, start, stop, step))),
         Value::Range(range) => {
             let (first, last) = bounds(start, stop, step, range.len());
             let at = |index: i128| range.start + index as i64 * range.step;
             let step = range.step.saturating_mul(step.clamp(-(1 << 40), 1 << 40) as i64);
-            Ok(Value::Range(Range { start: at(first), stop: at(last), step }))
+            Ok(Value::Range(arena.alloc(Range { start: at(first), stop: at(last), step })))
         }
         _ => {
             let found = object.type_name().as_str();
@@ -175,19 +183,25 @@ pub(crate) fn slice<'a>(object: &Value<'a>, parts: [Value<'a>; 3]) -> Result<Val
     }
 }
 
-fn slice_str<'a>(text: &Str<'a>, start: Option<i128>, stop: Option<i128>, step: i128) -> Str<'a> {
+fn slice_str<'a>(
+    arena: &'a Bump,
+    text: &'a str,
+    start: Option<i128>,
+    stop: Option<i128>,
+    step: i128,
+) -> &'a str {
     if step == 1 {
         let len = text.chars().count();
         let (first, last) = bounds(start, stop, 1, len);
         if first >= last {
-            return Str::Borrowed("");
+            return "";
         }
         let byte = |n: i128| text.char_indices().nth(n as usize).map_or(text.len(), |(at, _)| at);
-        let range = byte(first)..byte(last);
-        return text.slice(range);
+        return &text[byte(first)..byte(last)];
     }
     let chars: Vec<char> = text.chars().collect();
-    pick(&chars, start, stop, step).into_iter().collect::<String>().into()
+    let picked: String = pick(arena, &chars, start, stop, step).iter().collect();
+    arena.alloc_str(&picked)
 }
 
 /// First and past-the-last index of a slice, as `slice.indices` computes them.
@@ -203,12 +217,18 @@ fn bounds(start: Option<i128>, stop: Option<i128>, step: i128, len: usize) -> (i
     (start, stop)
 }
 
-fn pick<T: Clone>(items: &[T], start: Option<i128>, stop: Option<i128>, step: i128) -> Vec<T> {
+fn pick<'a, T: Copy>(
+    arena: &'a Bump,
+    items: &[T],
+    start: Option<i128>,
+    stop: Option<i128>,
+    step: i128,
+) -> &'a [T] {
     let (mut at, stop) = bounds(start, stop, step, items.len());
-    let mut picked = Vec::new();
+    let mut picked = ArenaVec::new_in(arena);
     while if step > 0 { at < stop } else { at > stop } {
-        picked.push(items[at as usize].clone());
+        picked.push(items[at as usize]);
         at += step;
     }
-    picked
+    picked.into_bump_slice()
 }

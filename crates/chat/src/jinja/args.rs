@@ -1,15 +1,19 @@
 //! Arguments of a call, bound to parameters as Python binds them.
 
 use super::error::{Result, type_error};
-use super::value::{Str, Value};
+use super::value::Value;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Args<'a> {
-    pub(crate) positional: Vec<Value<'a>>,
-    pub(crate) keyword: Vec<(Str<'a>, Value<'a>)>,
+    pub(crate) positional: &'a [Value<'a>],
+    pub(crate) keyword: &'a [(&'a str, Value<'a>)],
 }
 
 impl<'a> Args<'a> {
+    pub(crate) fn positional(positional: &'a [Value<'a>]) -> Self {
+        Self { positional, keyword: &[] }
+    }
+
     /// Binds to `names`, of which the first `required` must be given. A parameter that can only be
     /// given by position has the name `""`.
     pub(crate) fn bind<const N: usize>(
@@ -26,17 +30,17 @@ impl<'a> Args<'a> {
         }
         let mut bound = [const { None }; N];
         for (slot, value) in bound.iter_mut().zip(self.positional) {
-            *slot = Some(value);
+            *slot = Some(*value);
         }
-        for (key, value) in self.keyword {
-            let at = names.iter().position(|name| !name.is_empty() && **name == *key);
+        for &(key, value) in self.keyword {
+            let at = names.iter().position(|name| !name.is_empty() && *name == key);
             match at {
                 None => {
-                    let message = format!("{function}() has no keyword argument '{}'", &*key);
+                    let message = format!("{function}() has no keyword argument '{key}'");
                     return Err(type_error(message));
                 }
                 Some(at) if bound[at].is_some() => {
-                    let message = format!("{function}() got two values for '{}'", &*key);
+                    let message = format!("{function}() got two values for '{key}'");
                     return Err(type_error(message));
                 }
                 Some(at) => bound[at] = Some(value),
@@ -52,12 +56,15 @@ impl<'a> Args<'a> {
     }
 
     pub(crate) fn none(self, function: &str) -> Result<()> {
+        if self.positional.is_empty() && self.keyword.is_empty() {
+            return Ok(());
+        }
         self.bind::<0>(function, [], 0).map(|_| ())
     }
 }
 
 /// An argument that must be a string.
-pub(crate) fn text<'v, 'a>(function: &str, value: &'v Value<'a>) -> Result<&'v Str<'a>> {
+pub(crate) fn text<'a>(function: &str, value: &Value<'a>) -> Result<&'a str> {
     value.as_str().ok_or_else(|| {
         let found = value.type_name().as_str();
         type_error(format!("{function}() wants a str, found {found}"))

@@ -1,7 +1,9 @@
 //! The tree of a template. Names are resolved to slots by `scope` before the tree is rendered.
 
 use super::filters::Filter;
+use super::methods::{self, Known};
 use super::predicates::Predicate;
+use super::value::Value;
 
 #[derive(Debug)]
 pub(crate) enum Expr {
@@ -10,7 +12,7 @@ pub(crate) enum Expr {
     List(Vec<Expr>),
     Tuple(Vec<Expr>),
     Dict(Vec<(Expr, Expr)>),
-    Attr(Box<Expr>, String),
+    Attr(Box<Expr>, Attr),
     Item(Box<Expr>, Box<Expr>),
     /// `object[start:stop:step]`
     Slice(Box<Expr>, Box<[Option<Expr>; 3]>),
@@ -44,6 +46,28 @@ pub(crate) enum Const {
     Int(i128),
     Float(f64),
     Str(String),
+}
+
+/// The name behind a dot, with what Python's types make of it, found once.
+#[derive(Debug)]
+pub(crate) struct Attr {
+    pub(crate) name: String,
+    pub(crate) known: Known,
+}
+
+impl Attr {
+    pub(crate) fn new(name: String) -> Self {
+        Self { known: Known::find(&name), name }
+    }
+
+    /// Whether `object.name` is a method that can be called.
+    pub(crate) fn is_method_of(&self, object: &Value<'_>) -> bool {
+        match object {
+            Value::Str(_) | Value::Markup(_) => self.known.on_str,
+            Value::Dict(_) if !self.known.on_dict => false,
+            object => methods::exists(object, &self.name),
+        }
+    }
 }
 
 /// A variable: `depth` functions (macro bodies) outward, then its slot there.

@@ -85,13 +85,15 @@ fn clock() -> jiff::civil::DateTime {
 fn render(probe: &Json) -> Result<(String, Json), String> {
     let source = probe["template"].as_str().unwrap();
     let template = Template::parse(source).map_err(|error| error.to_string())?;
+    let arena = bumpalo::Bump::new();
     let variables: Vec<_> = probe["vars"]
         .as_object()
         .unwrap()
         .iter()
-        .map(|(k, v)| (k.as_str(), from_json(v)))
+        .map(|(k, v)| (k.as_str(), from_json(&arena, v)))
         .collect();
-    let rendered = template.render(&variables, &clock).map_err(|error| error.to_string())?;
+    let rendered =
+        template.render(&arena, &variables, &clock).map_err(|error| error.to_string())?;
     let chars = |at: usize| rendered.text[..at].chars().count();
     let spans = rendered.generation.iter().map(|r| vec![chars(r.start), chars(r.end)]);
     let spans: Vec<_> = spans.collect();

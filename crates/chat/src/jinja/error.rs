@@ -33,16 +33,30 @@ pub struct Error {
     pub line: usize,
 }
 
-impl Error {
+/// An [`Error`] on its way out of the engine: boxed, so that a result is as small as its value.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<Error>);
+
+impl Failure {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), line: 0 }
+        Self(Box::new(Error { kind, message: message.into(), line: 0 }))
     }
 
     pub(crate) fn at(mut self, line: usize) -> Self {
-        if self.line == 0 {
-            self.line = line;
+        if self.0.line == 0 {
+            self.0.line = line;
         }
         self
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        *failure.0
     }
 }
 
@@ -65,20 +79,20 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-pub(crate) fn syntax(line: usize, message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Syntax, message).at(line)
+pub(crate) fn syntax(line: usize, message: impl Into<String>) -> Failure {
+    Failure::new(ErrorKind::Syntax, message).at(line)
 }
 
-pub(crate) fn type_error(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Type, message)
+pub(crate) fn type_error(message: impl Into<String>) -> Failure {
+    Failure::new(ErrorKind::Type, message)
 }
 
-pub(crate) fn value_error(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Value, message)
+pub(crate) fn value_error(message: impl Into<String>) -> Failure {
+    Failure::new(ErrorKind::Value, message)
 }
 
-pub(crate) fn runtime(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Runtime, message)
+pub(crate) fn runtime(message: impl Into<String>) -> Failure {
+    Failure::new(ErrorKind::Runtime, message)
 }

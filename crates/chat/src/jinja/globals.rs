@@ -1,13 +1,14 @@
 //! The functions that every template can call.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
+
+use bumpalo::Bump;
 
 use super::args::{Args, int};
-use super::error::{Error, ErrorKind, Result, runtime, type_error, value_error};
+use super::error::{ErrorKind, Failure, Result, runtime, type_error, value_error};
 use super::ops::to_dict;
 use super::strftime::strftime;
-use super::value::{Dict, Range, Value};
+use super::value::{Dict, DictBuilder, Namespace, Range, Value};
 
 /// Longest `range`, as in Jinja2's sandbox.
 const MAX_RANGE: usize = 100_000;
@@ -54,46 +55,45 @@ impl Function {
 
     pub(crate) fn call<'a>(
         self,
+        arena: &'a Bump,
         args: Args<'a>,
         clock: &dyn Fn() -> jiff::civil::DateTime,
     ) -> Result<Value<'a>> {
         match self {
-            Self::Range => range(args),
-            Self::Dict => Ok(Value::dict(dict(args)?)),
+            Self::Range => range(arena, args),
+            Self::Dict => Ok(Value::Dict(dict(arena, args)?)),
             Self::Namespace => {
-                let dict = dict(args)?;
-                for (key, _) in &dict.entries {
+                let dict = dict(arena, args)?;
+                for (key, _) in dict.entries {
                     check_namespace_name(key)?;
                 }
-                Ok(Value::Namespace(Rc::new(RefCell::new(dict))))
+                Ok(Value::Namespace(arena.alloc(Namespace::new(arena, dict))))
             }
             Self::Cycler => {
                 if let Some((key, _)) = args.keyword.first() {
-                    return Err(type_error(format!(
-                        "cycler() has no keyword argument '{}'",
-                        &**key
-                    )));
+                    let message = format!("cycler() has no keyword argument '{key}'");
+                    return Err(type_error(message));
                 }
                 if args.positional.is_empty() {
                     return Err(runtime("cycler() wants at least one item"));
                 }
-                Ok(Value::Cycler(Rc::new((args.positional, Cell::new(0)))))
+                Ok(Value::Cycler(arena.alloc((args.positional, Cell::new(0)))))
             }
             Self::Joiner => {
                 let [separator] = args.bind("joiner", ["sep"], 0)?;
-                let separator = separator.unwrap_or(Value::str(", "));
-                Ok(Value::Joiner(Rc::new((separator, Cell::new(false)))))
+                let separator = separator.unwrap_or(Value::Str(", "));
+                Ok(Value::Joiner(arena.alloc((separator, Cell::new(false)))))
             }
             Self::RaiseException => {
                 let [message] = args.bind("raise_exception", ["message"], 1)?;
-                let message = message.unwrap_or_default().to_str().to_string();
-                Err(Error::new(ErrorKind::Raised, message))
+                let message = message.unwrap_or_default().text();
+                Err(Failure::new(ErrorKind::Raised, message))
             }
             Self::StrftimeNow => {
                 let [format] = args.bind("strftime_now", ["format"], 1)?;
                 let format = format.unwrap_or_default();
                 let format = super::args::text("strftime_now", &format)?;
-                Ok(Value::string(strftime(clock(), format)?))
+                Ok(Value::string(arena, strftime(clock(), format)?))
             }
             Self::Lipsum => Err(runtime("lipsum() is random text and not supported")),
         }
@@ -104,15 +104,14 @@ impl Function {
 pub(crate) fn check_namespace_name(name: &Value<'_>) -> Result<()> {
     match name.as_str() {
         Some(name) if name.starts_with('_') => {
-            let name = &**name;
             let message = format!("a namespace cannot hold the underscore-prefixed name '{name}'");
-            Err(Error::new(ErrorKind::Security, message))
+            Err(Failure::new(ErrorKind::Security, message))
         }
         _ => Ok(()),
     }
 }
 
-fn range<'a>(args: Args<'a>) -> Result<Value<'a>> {
+fn range<'a>(arena: &'a Bump, args: Args<'a>) -> Result<Value<'a>> {
     let [first, second, step] = args.bind("range", ["", "", ""], 1)?;
     let number = |value: &Value<'a>| {
         i64::try_from(int("range", value)?).map_err(|_| value_error("range() out of bounds"))
@@ -135,18 +134,19 @@ fn range<'a>(args: Args<'a>) -> Result<Value<'a>> {
         let message = format!("range too big, the sandbox allows {MAX_RANGE} items");
         return Err(value_error(message));
     }
-    Ok(Value::Range(range))
+    Ok(Value::Range(arena.alloc(range)))
 }
 
 /// `dict(mapping_or_pairs, **kwargs)`
-fn dict<'a>(args: Args<'a>) -> Result<Dict<'a>> {
-    let mut dict = match &args.positional[..] {
+fn dict<'a>(arena: &'a Bump, args: Args<'a>) -> Result<Dict<'a>> {
+    let dict = match args.positional {
         [] => Dict::default(),
-        [one] => to_dict(one)?,
+        [one] => to_dict(arena, one)?,
         more => return Err(type_error(format!("dict() takes 1 argument, found {}", more.len()))),
     };
-    for (key, value) in args.keyword {
+    let mut dict = DictBuilder::copy(arena, dict);
+    for &(key, value) in args.keyword {
         dict.insert(Value::Str(key), value);
     }
-    Ok(dict)
+    Ok(dict.finish())
 }

@@ -1,28 +1,29 @@
 //! `json.dumps`, which is what the `tojson` filter of transformers calls.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::error::{Result, type_error, value_error};
 use super::ops::{order, undefined_error};
 use super::python::float_repr;
-use super::value::{Str, Value};
+use super::repr::write_int;
+use super::value::Value;
 
 /// The arguments of `tojson`.
 #[derive(Debug)]
 pub(crate) struct Format<'a> {
     pub(crate) ensure_ascii: bool,
     /// The text of one level of indentation; `None` keeps everything on one line.
-    pub(crate) indent: Option<Str<'a>>,
-    pub(crate) item_separator: Str<'a>,
-    pub(crate) key_separator: Str<'a>,
+    pub(crate) indent: Option<&'a str>,
+    pub(crate) item_separator: &'a str,
+    pub(crate) key_separator: &'a str,
     pub(crate) sort_keys: bool,
 }
 
 impl<'a> Format<'a> {
-    pub(crate) fn dumps(&self, value: &Value<'a>) -> Result<String> {
-        let mut out = String::new();
-        self.write(value, 0, &mut out)?;
-        Ok(out)
+    /// Writes the JSON to the end of `out`.
+    pub(crate) fn dump(&self, value: &Value<'a>, out: &mut String) -> Result<()> {
+        self.write(value, 0, out)
     }
 
     fn write(&self, value: &Value<'a>, level: usize, out: &mut String) -> Result<()> {
@@ -32,9 +33,7 @@ impl<'a> Format<'a> {
         match value {
             Value::None => out.push_str("null"),
             Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-            Value::Int(n) => {
-                let _ = write!(out, "{n}");
-            }
+            Value::Int(n) => write_int(n.get(), out),
             Value::Float(x) => out.push_str(&number(*x)),
             Value::Str(text) | Value::Markup(text) => self.write_str(text, out),
             Value::List(items) | Value::Tuple(items) => {
@@ -43,10 +42,10 @@ impl<'a> Format<'a> {
                 })?;
             }
             Value::Dict(dict) => {
-                let mut entries: Vec<_> = dict.entries.iter().collect();
+                let mut entries = Cow::Borrowed(dict.entries);
                 if self.sort_keys {
                     let mut failed = None;
-                    entries.sort_by(|(a, _), (b, _)| match order(a, b, "<") {
+                    entries.to_mut().sort_by(|(a, _), (b, _)| match order(a, b, "<") {
                         Ok(order) => order.unwrap_or(std::cmp::Ordering::Equal),
                         Err(error) => {
                             failed = Some(error);
@@ -58,13 +57,13 @@ impl<'a> Format<'a> {
                     }
                 }
                 self.write_items('{', '}', entries.len(), level, out, |i, out| {
-                    let (key, value) = entries[i];
+                    let (key, value) = &entries[i];
                     match key {
                         Value::Str(key) | Value::Markup(key) => self.write_str(key, out),
                         Value::None => out.push_str("\"null\""),
                         Value::Bool(b) => out.push_str(if *b { "\"true\"" } else { "\"false\"" }),
                         Value::Int(n) => {
-                            let _ = write!(out, "\"{n}\"");
+                            let _ = write!(out, "\"{}\"", n.get());
                         }
                         Value::Float(x) => {
                             let _ = write!(out, "\"{}\"", number(*x));
@@ -77,12 +76,13 @@ impl<'a> Format<'a> {
                             return Err(type_error(message));
                         }
                     }
-                    out.push_str(&self.key_separator);
+                    out.push_str(self.key_separator);
                     self.write(value, level + 1, out)
                 })?;
             }
             value if value.is_undefined() => {
-                let reason = undefined_error(value).message;
+                let reason = undefined_error(value);
+                let reason = reason.message();
                 let message = format!("an undefined value is not JSON serializable ({reason})");
                 return Err(type_error(message));
             }
@@ -104,7 +104,7 @@ impl<'a> Format<'a> {
         mut write: impl FnMut(usize, &mut String) -> Result<()>,
     ) -> Result<()> {
         let newline = |level: usize, out: &mut String| {
-            if let Some(indent) = &self.indent {
+            if let Some(indent) = self.indent {
                 out.push('\n');
                 (0..level).for_each(|_| out.push_str(indent));
             }
@@ -112,7 +112,7 @@ impl<'a> Format<'a> {
         out.push(open);
         for i in 0..len {
             if i > 0 {
-                out.push_str(&self.item_separator);
+                out.push_str(self.item_separator);
             }
             newline(level + 1, out);
             write(i, out)?;
@@ -128,6 +128,9 @@ impl<'a> Format<'a> {
         out.push('"');
         let mut from = 0;
         for (at, byte) in text.bytes().enumerate() {
+            if byte >= b' ' && !matches!(byte, b'"' | b'\\' | 0x7f) {
+                continue;
+            }
             // Only ASCII bytes are replaced here, so slices stay on character borders.
             let escape = match byte {
                 0x7f if self.ensure_ascii => "",

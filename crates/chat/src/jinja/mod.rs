@@ -12,6 +12,7 @@ mod ast;
 #[cfg(test)]
 mod conformance;
 mod convert;
+mod dict;
 mod error;
 mod filters;
 mod globals;
@@ -25,6 +26,7 @@ mod parser;
 mod percent;
 mod predicates;
 mod python;
+mod repr;
 mod scope;
 mod strftime;
 mod unescape;
@@ -32,10 +34,12 @@ mod value;
 
 use std::ops::Range;
 
-pub(crate) use convert::{from_json, from_map};
+use bumpalo::Bump;
+
+pub(crate) use convert::{copy_map, from_json, from_map};
 pub use error::{Error, ErrorKind};
 pub(crate) use python::is_space;
-pub(crate) use value::{Dict, Str, Value};
+pub(crate) use value::{Dict, DictBuilder, Value};
 
 use interp::Interp;
 
@@ -43,8 +47,24 @@ use interp::Interp;
 #[derive(Debug)]
 pub(crate) struct Template {
     body: Vec<ast::Stmt>,
-    /// The names of the template's slots, which the context fills.
-    names: Vec<String>,
+    /// The template's slots, which the context fills, in the order of [`Slot::order`].
+    names: Vec<Slot>,
+}
+
+/// A slot with a name.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    name: String,
+    index: usize,
+    /// The function of this name, where there is one.
+    function: Option<globals::Function>,
+}
+
+impl Slot {
+    /// By length first, which spares most comparisons of texts.
+    fn order(&self, name: &str) -> std::cmp::Ordering {
+        self.name.len().cmp(&name.len()).then_with(|| (*self.name).cmp(name))
+    }
 }
 
 /// A rendered text and the byte ranges that `{% generation %}` blocks wrote.
@@ -57,17 +77,25 @@ pub(crate) struct Rendered {
 impl Template {
     pub(crate) fn parse(source: &str) -> Result<Self, Error> {
         let mut body = parser::parse(source)?;
-        let names = scope::resolve(&mut body)?;
+        let names = scope::resolve(&mut body)?.into_iter().enumerate();
+        let slot = |(index, name): (usize, String)| Slot {
+            function: globals::Function::find(&name),
+            name,
+            index,
+        };
+        let mut names: Vec<Slot> = names.map(slot).collect();
+        names.sort_by(|a, b| a.order(&b.name));
         Ok(Self { body, names })
     }
 
     /// Renders with variables; the `clock` answers `strftime_now`.
     pub(crate) fn render<'a>(
         &'a self,
+        arena: &'a Bump,
         variables: &[(&'a str, Value<'a>)],
         clock: &'a dyn Fn() -> jiff::civil::DateTime,
     ) -> Result<Rendered, Error> {
-        Interp::new(&self.names, variables, clock).run(&self.body)
+        Ok(Interp::new(arena, &self.names, variables, clock).run(&self.body)?)
     }
 
     /// Every text that the template can write by itself: its data and its string constants.

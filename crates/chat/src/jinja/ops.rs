@@ -2,32 +2,35 @@
 
 use std::cmp::Ordering;
 
+use bumpalo::Bump;
+use bumpalo::collections::{String as ArenaString, Vec as ArenaVec};
+
 use super::ast::{BinaryOp, CompareOp};
-use super::error::{Error, ErrorKind, Result, type_error, value_error};
+use super::error::{ErrorKind, Failure, Result, type_error, value_error};
 use super::percent;
-use super::value::{Dict, Str, Undefined, Value, ViewKind};
+use super::value::{Dict, DictBuilder, Undefined, Value, ViewKind};
 
 /// The error of using an undefined value.
-pub(crate) fn undefined_error(value: &Value<'_>) -> Error {
+pub(crate) fn undefined_error(value: &Value<'_>) -> Failure {
     let kind = match value {
-        Value::Undefined(Undefined::Unsafe(..)) => ErrorKind::Security,
+        Value::Undefined(Undefined::Unsafe(_), _) => ErrorKind::Security,
         _ => ErrorKind::Undefined,
     };
     let message = match value {
-        Value::Undefined(Undefined::Name(name)) => format!("'{name}' is undefined"),
-        Value::Undefined(Undefined::Attr(owner, name)) => {
-            format!("'{} object' has no attribute '{}'", owner.as_str(), &**name)
+        Value::Undefined(Undefined::Name, name) => format!("'{name}' is undefined"),
+        Value::Undefined(Undefined::Attr(owner), name) => {
+            format!("'{} object' has no attribute '{name}'", owner.as_str())
         }
-        Value::Undefined(Undefined::Unsafe(owner, name)) => {
-            format!("access to attribute '{}' of '{}' object is unsafe", &**name, owner.as_str())
+        Value::Undefined(Undefined::Unsafe(owner), name) => {
+            format!("access to attribute '{name}' of '{}' object is unsafe", owner.as_str())
         }
-        Value::Undefined(Undefined::Reason(reason)) => (*reason).to_owned(),
+        Value::Undefined(Undefined::Reason, reason) => (*reason).to_owned(),
         _ => "the value is undefined".into(),
     };
-    Error::new(kind, message)
+    Failure::new(kind, message)
 }
 
-fn unsupported<'a>(op: &str, a: &Value<'a>, b: &Value<'a>) -> Error {
+fn unsupported<'a>(op: &str, a: &Value<'a>, b: &Value<'a>) -> Failure {
     for value in [a, b] {
         if value.is_undefined() {
             return undefined_error(value);
@@ -37,7 +40,7 @@ fn unsupported<'a>(op: &str, a: &Value<'a>, b: &Value<'a>) -> Error {
     type_error(format!("unsupported operand types for {op}: '{a}' and '{b}'"))
 }
 
-fn overflow() -> Error {
+fn overflow() -> Failure {
     value_error("an integer is larger than 128 bits")
 }
 
@@ -58,31 +61,36 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// A text as it joins markup: escaped, unless it is markup itself.
-pub(crate) fn escaped<'a>(value: &Value<'a>) -> Str<'a> {
+pub(crate) fn escaped<'a>(arena: &'a Bump, value: &Value<'a>) -> &'a str {
     match value {
-        Value::Markup(text) => text.clone(),
-        value => escape(&value.to_str()).into(),
+        Value::Markup(text) => text,
+        value => arena.alloc_str(&escape(&value.text())),
     }
 }
 
-pub(crate) fn add<'a>(a: Value<'a>, b: Value<'a>) -> Result<Value<'a>> {
+/// Texts in a row.
+pub(crate) fn concat<'a>(arena: &'a Bump, parts: &[&str]) -> &'a str {
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut text = ArenaString::with_capacity_in(len, arena);
+    for part in parts {
+        text.push_str(part);
+    }
+    text.into_bump_str()
+}
+
+pub(crate) fn add<'a>(arena: &'a Bump, a: Value<'a>, b: Value<'a>) -> Result<Value<'a>> {
     match (&a, &b) {
-        (Value::Str(x), Value::Str(y)) => {
-            let mut text = String::with_capacity(x.len() + y.len());
-            text.push_str(x);
-            text.push_str(y);
-            return Ok(Value::string(text));
-        }
+        (Value::Str(x), Value::Str(y)) => return Ok(Value::Str(concat(arena, &[x, y]))),
         (Value::Str(_) | Value::Markup(_), Value::Str(_) | Value::Markup(_)) => {
-            let text = format!("{}{}", &*escaped(&a), &*escaped(&b));
-            return Ok(Value::Markup(text.into()));
+            let text = concat(arena, &[escaped(arena, &a), escaped(arena, &b)]);
+            return Ok(Value::Markup(text));
         }
-        (Value::List(x), Value::List(y)) => return Ok(Value::list([&x[..], &y[..]].concat())),
-        (Value::Tuple(x), Value::Tuple(y)) => return Ok(Value::tuple([&x[..], &y[..]].concat())),
+        (Value::List(x), Value::List(y)) => return Ok(Value::List(join(arena, x, y))),
+        (Value::Tuple(x), Value::Tuple(y)) => return Ok(Value::Tuple(join(arena, x, y))),
         _ => {}
     }
     if let (Some(x), Some(y)) = (a.as_int(), b.as_int()) {
-        return x.checked_add(y).map(Value::Int).ok_or_else(overflow);
+        return x.checked_add(y).map(Value::int).ok_or_else(overflow);
     }
     if let (Some(x), Some(y)) = (a.as_float(), b.as_float()) {
         return Ok(Value::Float(x + y));
@@ -90,19 +98,31 @@ pub(crate) fn add<'a>(a: Value<'a>, b: Value<'a>) -> Result<Value<'a>> {
     Err(unsupported("+", &a, &b))
 }
 
-pub(crate) fn binary<'a>(op: BinaryOp, a: Value<'a>, b: Value<'a>) -> Result<Value<'a>> {
+fn join<'a>(arena: &'a Bump, x: &[Value<'a>], y: &[Value<'a>]) -> &'a [Value<'a>] {
+    let mut items = ArenaVec::with_capacity_in(x.len() + y.len(), arena);
+    items.extend_from_slice_copy(x);
+    items.extend_from_slice_copy(y);
+    items.into_bump_slice()
+}
+
+pub(crate) fn binary<'a>(
+    arena: &'a Bump,
+    op: BinaryOp,
+    a: Value<'a>,
+    b: Value<'a>,
+) -> Result<Value<'a>> {
     match op {
         BinaryOp::Mul => {
-            if let Some(repeated) = repeat(&a, &b).or_else(|| repeat(&b, &a)) {
+            if let Some(repeated) = repeat(arena, &a, &b).or_else(|| repeat(arena, &b, &a)) {
                 return repeated;
             }
         }
         BinaryOp::Rem => match &a {
             Value::Str(format) => {
-                return Ok(Value::Str(percent::format(format, &b, false)?.into()));
+                return Ok(Value::string(arena, percent::format(format, &b, false)?));
             }
             Value::Markup(format) => {
-                return Ok(Value::Markup(percent::format(format, &b, true)?.into()));
+                return Ok(Value::Markup(arena.alloc_str(&percent::format(format, &b, true)?)));
             }
             _ => {}
         },
@@ -126,7 +146,11 @@ pub(crate) fn binary<'a>(op: BinaryOp, a: Value<'a>, b: Value<'a>) -> Result<Val
 }
 
 /// `sequence * times`
-fn repeat<'a>(sequence: &Value<'a>, times: &Value<'a>) -> Option<Result<Value<'a>>> {
+fn repeat<'a>(
+    arena: &'a Bump,
+    sequence: &Value<'a>,
+    times: &Value<'a>,
+) -> Option<Result<Value<'a>>> {
     let times = usize::try_from(times.as_int()?.max(0)).ok()?;
     let len = match sequence {
         Value::Str(text) | Value::Markup(text) => text.len(),
@@ -137,16 +161,12 @@ fn repeat<'a>(sequence: &Value<'a>, times: &Value<'a>) -> Option<Result<Value<'a
         return Some(Err(value_error("a repeated sequence is too long")));
     }
     Some(Ok(match sequence {
-        Value::Str(text) => Value::string(text.repeat(times)),
-        Value::Markup(text) => Value::Markup(text.repeat(times).into()),
-        Value::List(items) => Value::list(repeat_items(items, times)),
-        Value::Tuple(items) => Value::tuple(repeat_items(items, times)),
+        Value::Str(text) => Value::string(arena, text.repeat(times)),
+        Value::Markup(text) => Value::Markup(arena.alloc_str(&text.repeat(times))),
+        Value::List(items) => Value::list(arena, items.repeat(times)),
+        Value::Tuple(items) => Value::tuple(arena, items.repeat(times)),
         _ => return None,
     }))
-}
-
-fn repeat_items<'a>(items: &[Value<'a>], times: usize) -> Vec<Value<'a>> {
-    std::iter::repeat_n(items, times).flatten().cloned().collect()
 }
 
 fn int_binary<'a>(op: BinaryOp, x: i128, y: i128) -> Result<Value<'a>> {
@@ -166,7 +186,7 @@ fn int_binary<'a>(op: BinaryOp, x: i128, y: i128) -> Result<Value<'a>> {
         BinaryOp::Pow if y < 0 => return float_binary(op, x as f64, y as f64),
         BinaryOp::Pow => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
     };
-    result.map(Value::Int).ok_or_else(overflow)
+    result.map(Value::int).ok_or_else(overflow)
 }
 
 fn float_binary<'a>(op: BinaryOp, x: f64, y: f64) -> Result<Value<'a>> {
@@ -204,7 +224,7 @@ pub(crate) fn negate<'a>(value: &Value<'a>, positive: bool) -> Result<Value<'a>>
     match value {
         Value::Float(x) => Ok(Value::Float(if positive { *x } else { -x })),
         value => match value.as_int() {
-            Some(n) => Ok(Value::Int(if positive { n } else { -n })),
+            Some(n) => Ok(Value::int(if positive { n } else { -n })),
             None if value.is_undefined() => Err(undefined_error(value)),
             None => {
                 let name = value.type_name().as_str();
@@ -214,12 +234,17 @@ pub(crate) fn negate<'a>(value: &Value<'a>, positive: bool) -> Result<Value<'a>>
     }
 }
 
-pub(crate) fn compare<'a>(op: CompareOp, a: &Value<'a>, b: &Value<'a>) -> Result<bool> {
+pub(crate) fn compare<'a>(
+    arena: &'a Bump,
+    op: CompareOp,
+    a: &Value<'a>,
+    b: &Value<'a>,
+) -> Result<bool> {
     Ok(match op {
         CompareOp::Eq => a.equals(b),
         CompareOp::Ne => !a.equals(b),
-        CompareOp::In => contains(b, a)?,
-        CompareOp::NotIn => !contains(b, a)?,
+        CompareOp::In => contains(arena, b, a)?,
+        CompareOp::NotIn => !contains(arena, b, a)?,
         CompareOp::Lt => order(a, b, "<")? == Some(Ordering::Less),
         CompareOp::Gt => order(a, b, ">")? == Some(Ordering::Greater),
         CompareOp::Le => matches!(order(a, b, "<=")?, Some(Ordering::Less | Ordering::Equal)),
@@ -232,7 +257,7 @@ pub(crate) fn order<'a>(a: &Value<'a>, b: &Value<'a>, op: &str) -> Result<Option
     match (a, b) {
         (Value::Str(x) | Value::Markup(x), Value::Str(y) | Value::Markup(y)) => {
             // Code points order as their UTF-8 bytes do.
-            Ok(Some((**x).cmp(&**y)))
+            Ok(Some(x.cmp(y)))
         }
         (Value::List(x), Value::List(y)) | (Value::Tuple(x), Value::Tuple(y)) => {
             for (x, y) in x.iter().zip(y.iter()) {
@@ -253,10 +278,14 @@ pub(crate) fn order<'a>(a: &Value<'a>, b: &Value<'a>, op: &str) -> Result<Option
 }
 
 /// `item in container`
-pub(crate) fn contains<'a>(container: &Value<'a>, item: &Value<'a>) -> Result<bool> {
+pub(crate) fn contains<'a>(
+    arena: &'a Bump,
+    container: &Value<'a>,
+    item: &Value<'a>,
+) -> Result<bool> {
     match container {
         Value::Str(text) | Value::Markup(text) => match item.as_str() {
-            Some(item) => Ok(text.contains(&**item)),
+            Some(item) => Ok(text.contains(item)),
             None => Err(type_error(format!(
                 "'in <string>' requires string as left operand, not {}",
                 item.type_name().as_str()
@@ -270,15 +299,14 @@ pub(crate) fn contains<'a>(container: &Value<'a>, item: &Value<'a>) -> Result<bo
         Value::View(ViewKind::Keys, dict) => Ok(dict.get(item).is_some()),
         Value::Iter(items) => {
             // A generator is read up to the item.
-            let mut items = items.borrow_mut();
-            while let Some(next) = items.pop_front() {
+            while let Some(next) = items.next() {
                 if next.equals(item) {
                     return Ok(true);
                 }
             }
             Ok(false)
         }
-        _ => Ok(iterate(container)?.iter().any(|i| i.equals(item))),
+        _ => Ok(iterate(arena, container)?.iter().any(|i| i.equals(item))),
     }
 }
 
@@ -294,24 +322,26 @@ pub(crate) fn hashable(key: &Value<'_>) -> Result<()> {
 }
 
 /// `iter(value)`, read to its end.
-pub(crate) fn iterate<'a>(value: &Value<'a>) -> Result<Vec<Value<'a>>> {
+pub(crate) fn iterate<'a>(arena: &'a Bump, value: &Value<'a>) -> Result<&'a [Value<'a>]> {
     Ok(match value {
-        Value::Unset => Vec::new(),
-        Value::Undefined(Undefined::Unsafe(..)) => return Err(undefined_error(value)),
-        Value::Undefined(_) => Vec::new(),
-        Value::List(items) | Value::Tuple(items) | Value::Group(items) => items.to_vec(),
+        Value::Unset => &[],
+        Value::Undefined(Undefined::Unsafe(_), _) => return Err(undefined_error(value)),
+        Value::Undefined(..) => &[],
+        Value::List(items) | Value::Tuple(items) | Value::Group(items) => items,
         Value::Str(text) | Value::Markup(text) => {
-            let part = |(at, c): (usize, char)| Value::Str(text.slice(at..at + c.len_utf8()));
-            text.char_indices().map(part).collect()
+            let mut chars = ArenaVec::with_capacity_in(text.len(), arena);
+            let part = |(at, c): (usize, char)| Value::Str(&text[at..at + c.len_utf8()]);
+            chars.extend(text.char_indices().map(part));
+            chars.into_bump_slice()
         }
-        Value::Dict(dict) | Value::View(ViewKind::Keys, dict) => dict.keys(),
-        Value::View(ViewKind::Values, dict) => dict.values(),
-        Value::View(ViewKind::Items, dict) => dict.items(),
-        Value::Range(range) => (0..range.len()).map(|i| range.get(i)).collect(),
-        Value::Iter(items) => items.borrow_mut().drain(..).collect(),
+        Value::Dict(dict) | Value::View(ViewKind::Keys, dict) => dict.keys(arena),
+        Value::View(ViewKind::Values, dict) => dict.values(arena),
+        Value::View(ViewKind::Items, dict) => dict.items(arena),
+        Value::Range(range) => arena.alloc_slice_fill_with(range.len(), |i| range.get(i)),
+        Value::Iter(items) => items.rest(),
         Value::Loop(loop_) => {
             let next = loop_.index.get() + 1;
-            loop_.items.get(next..).unwrap_or_default().to_vec()
+            loop_.items.get(next..).unwrap_or_default()
         }
         _ => {
             let name = value.type_name().as_str();
@@ -323,7 +353,7 @@ pub(crate) fn iterate<'a>(value: &Value<'a>) -> Result<Vec<Value<'a>>> {
 /// `len(value)`
 pub(crate) fn len(value: &Value<'_>) -> Result<usize> {
     match value {
-        Value::Unset | Value::Undefined(_) => Ok(0),
+        Value::Unset | Value::Undefined(..) => Ok(0),
         Value::Str(text) | Value::Markup(text) => Ok(text.chars().count()),
         Value::List(items) | Value::Tuple(items) | Value::Group(items) => Ok(items.len()),
         Value::Dict(dict) | Value::View(_, dict) => Ok(dict.entries.len()),
@@ -336,18 +366,19 @@ pub(crate) fn len(value: &Value<'_>) -> Result<usize> {
 }
 
 /// `dict(value)` for a mapping or for pairs.
-pub(crate) fn to_dict<'a>(value: &Value<'a>) -> Result<Dict<'a>> {
+pub(crate) fn to_dict<'a>(arena: &'a Bump, value: &Value<'a>) -> Result<Dict<'a>> {
     if let Value::Dict(dict) = value {
-        return Ok((**dict).clone());
+        return Ok(*dict);
     }
-    let mut dict = Dict::default();
-    for pair in iterate(value)? {
-        let pair = iterate(&pair)?;
-        let [key, value] = <[Value<'a>; 2]>::try_from(pair).map_err(|pair| {
-            value_error(format!("dict() needs pairs, found {} values", pair.len()))
-        })?;
+    let pairs = iterate(arena, value)?;
+    let mut dict = DictBuilder::new(arena, pairs.len());
+    for pair in pairs {
+        let &[key, value] = iterate(arena, pair)? else {
+            let found = len(pair)?;
+            return Err(value_error(format!("dict() needs pairs, found {found} values")));
+        };
         hashable(&key)?;
         dict.insert(key, value);
     }
-    Ok(dict)
+    Ok(dict.finish())
 }

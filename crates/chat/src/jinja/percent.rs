@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use super::error::{Result, type_error, value_error};
 use super::ops::{escape, undefined_error};
 use super::python::float_repr;
+use super::repr::write_repr;
 use super::value::Value;
 
 /// Formats; with `markup` the texts put in are escaped.
 pub(crate) fn format(format: &str, args: &Value<'_>, markup: bool) -> Result<String> {
-    let single = [args.clone()];
+    let single = [*args];
     let (positional, mapping) = match args {
         Value::Tuple(items) => (&items[..], None),
         Value::Dict(dict) => (&single[..], Some(dict)),
@@ -58,15 +59,12 @@ pub(crate) fn format(format: &str, args: &Value<'_>, markup: bool) -> Result<Str
             if let Some(key) = key {
                 by_name = true;
                 let dict = mapping.ok_or_else(|| type_error("format requires a mapping"))?;
-                return dict
-                    .get_str(key)
-                    .cloned()
-                    .ok_or_else(|| value_error(format!("no key {key:?}")));
+                return dict.get_str(key).ok_or_else(|| value_error(format!("no key {key:?}")));
             }
             used += 1;
             positional
                 .get(used - 1)
-                .cloned()
+                .copied()
                 .ok_or_else(|| type_error("not enough arguments for format string"))
         };
         if chars.next_if_eq(&'*').is_some() {
@@ -141,12 +139,12 @@ impl Spec {
         let body = match conversion {
             's' => match value {
                 Value::Markup(body) => text(body.to_string()),
-                _ if markup => text(escape(&value.to_str())),
-                _ => text(value.to_str().to_string()),
+                _ if markup => text(escape(&value.text())),
+                _ => text(value.text().into_owned()),
             },
             'r' | 'a' => {
                 let mut repr = String::new();
-                value.write_repr(&mut repr);
+                write_repr(value, &mut repr);
                 if conversion == 'a' {
                     repr = ascii(&repr);
                 }

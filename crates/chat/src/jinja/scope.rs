@@ -229,8 +229,12 @@ impl Resolver {
         if names.iter().any(|name| name == "loop") {
             return Err(syntax(self.line, "cannot assign to `loop` in a for loop"));
         }
-        push_names(&for_.target, &mut names);
+        // The targets are assigned before anything reads them.
+        names.retain(|name| !target_names(&for_.target).contains(&name.as_str()));
         for_.body.entry = self.open(&names);
+        for name in target_names(&for_.target) {
+            self.declare(name);
+        }
         for_.loop_slot = self.declare("loop");
         let soft = std::mem::take(&mut self.soft);
         self.target(&mut for_.target);

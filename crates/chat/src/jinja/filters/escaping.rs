@@ -8,34 +8,38 @@ use crate::jinja::interp::Interp;
 use crate::jinja::json::Format;
 use crate::jinja::ops::{escape as escape_text, escaped, iterate};
 use crate::jinja::python::is_space;
-use crate::jinja::value::{Str, Value};
+use crate::jinja::value::Value;
 
 pub(super) fn escape<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("escape")?;
-    Ok(Value::Markup(escaped(&value)))
+    Ok(Value::Markup(escaped(interp.arena, &value)))
 }
 
 pub(super) fn forceescape<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("forceescape")?;
-    Ok(Value::Markup(escape_text(&value.to_str()).into()))
+    Ok(Value::Markup(interp.arena.alloc_str(&escape_text(&value.text()))))
 }
 
-pub(super) fn safe<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn safe<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("safe")?;
-    Ok(Value::Markup(value.to_str()))
+    Ok(Value::Markup(value.to_str(interp.arena)))
 }
 
 /// `json.dumps`, the version of transformers.
 pub(super) fn tojson<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
@@ -43,21 +47,21 @@ pub(super) fn tojson<'a>(
     let [ensure_ascii, indent, separators, sort_keys] = args.bind("tojson", names, 0)?;
     let indent = match &indent {
         None | Some(Value::None) => None,
-        Some(Value::Str(indent) | Value::Markup(indent)) => Some(indent.clone()),
+        Some(Value::Str(indent) | Value::Markup(indent)) => Some(*indent),
         Some(width) => {
             let width = int("tojson", width)?.clamp(0, 1000);
-            Some(Str::from(" ".repeat(width as usize)))
+            Some(&*interp.arena.alloc_str(&" ".repeat(width as usize)))
         }
     };
     let item_separator = if indent.is_some() { "," } else { ", " };
     let (item_separator, key_separator) = match &separators {
-        None | Some(Value::None) => (Str::Borrowed(item_separator), Str::Borrowed(": ")),
+        None | Some(Value::None) => (item_separator, ": "),
         Some(pair) => {
-            let pair = iterate(pair)?;
-            let [item, key] = &pair[..] else {
+            let pair = iterate(interp.arena, pair)?;
+            let [item, key] = pair else {
                 return Err(value_error(format!("separators wants 2 texts, found {}", pair.len())));
             };
-            (text("tojson", item)?.clone(), text("tojson", key)?.clone())
+            (text("tojson", item)?, text("tojson", key)?)
         }
     };
     let truth = |value: Option<Value<'a>>| value.is_some_and(|value| value.is_true());
@@ -68,17 +72,17 @@ pub(super) fn tojson<'a>(
         key_separator,
         sort_keys: truth(sort_keys),
     };
-    Ok(Value::string(format.dumps(&value)?))
+    interp.written(|out| format.dump(&value, out))
 }
 
 /// Removes tags and comments and joins the rest with single spaces.
 pub(super) fn striptags<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("striptags")?;
-    let mut text = value.to_str().to_string();
+    let mut text = value.text().into_owned();
     while let Some(start) = text.find("<!--") {
         let Some(end) = text[start..].find("-->") else { break };
         text.replace_range(start..start + end + 3, "");
@@ -88,7 +92,7 @@ pub(super) fn striptags<'a>(
         text.replace_range(start..=start + end, "");
     }
     let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
-    Ok(Value::string(unescape(&words.join(" "))))
+    Ok(Value::string(interp.arena, unescape(&words.join(" "))))
 }
 
 /// `html.unescape` for the entities that escaping writes, and numeric ones.
@@ -130,30 +134,32 @@ fn unescape(text: &str) -> String {
 }
 
 pub(super) fn urlencode<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("urlencode")?;
     let pairs = match &value {
-        Value::Dict(dict) => dict.items(),
-        Value::List(_) | Value::Tuple(_) | Value::Iter(_) | Value::View(..) => iterate(&value)?,
-        value => return Ok(Value::string(quote(&value.to_str(), false))),
+        Value::Dict(dict) => dict.items(interp.arena),
+        Value::List(_) | Value::Tuple(_) | Value::Iter(_) | Value::View(..) => {
+            iterate(interp.arena, &value)?
+        }
+        value => return Ok(Value::string(interp.arena, quote(&value.text(), false))),
     };
     let mut out = String::new();
     for pair in pairs {
-        let pair = iterate(&pair)?;
-        let [key, value] = &pair[..] else {
+        let pair = iterate(interp.arena, pair)?;
+        let [key, value] = pair else {
             return Err(type_error("urlencode wants pairs"));
         };
         if !out.is_empty() {
             out.push('&');
         }
-        out.push_str(&quote(&key.to_str(), true));
+        out.push_str(&quote(&key.text(), true));
         out.push('=');
-        out.push_str(&quote(&value.to_str(), true));
+        out.push_str(&quote(&value.text(), true));
     }
-    Ok(Value::string(out))
+    Ok(Value::string(interp.arena, out))
 }
 
 /// Percent-encoding; in a query string a space is `+` and a slash is quoted.

@@ -13,7 +13,7 @@ pub(super) fn abs<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> R
     match &value {
         Value::Float(x) => Ok(Value::Float(x.abs())),
         value => match value.as_int() {
-            Some(n) => Ok(Value::Int(n.abs())),
+            Some(n) => Ok(Value::int(n.abs())),
             None if value.is_undefined() => Err(undefined_error(value)),
             None => Err(type_error(format!(
                 "bad operand type for abs(): '{}'",
@@ -50,12 +50,12 @@ pub(super) fn int<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> R
         value if value.is_undefined() => return Err(undefined_error(value)),
         value => value.as_int(),
     };
-    Ok(parsed.map_or_else(|| default.unwrap_or(Value::Int(0)), Value::Int))
+    Ok(parsed.map_or_else(|| default.unwrap_or(Value::int(0)), Value::int))
 }
 
 pub(super) fn round<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
     let [precision, method] = args.bind("round", ["precision", "method"], 0)?;
-    let method = method.unwrap_or(Value::str("common"));
+    let method = method.unwrap_or(Value::Str("common"));
     let method = text("round", &method)?;
     if value.is_undefined() {
         return Err(undefined_error(&value));
@@ -66,10 +66,10 @@ pub(super) fn round<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
     };
     let not_a_number =
         || type_error(format!("type {} cannot be rounded", value.type_name().as_str()));
-    match &**method {
+    match method {
         "common" => match (&value, value.as_int()) {
-            (_, Some(n)) if precision >= 0 => Ok(Value::Int(n)),
-            (_, Some(n)) => Ok(Value::Int(round_to(n as f64, precision) as i128)),
+            (_, Some(n)) if precision >= 0 => Ok(Value::int(n)),
+            (_, Some(n)) => Ok(Value::int(round_to(n as f64, precision) as i128)),
             (Value::Float(x), _) => Ok(Value::Float(round_to(*x, precision))),
             _ => Err(not_a_number()),
         },
@@ -77,29 +77,33 @@ pub(super) fn round<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
             let x = value.as_float().ok_or_else(not_a_number)?;
             let unit = 10f64.powi(precision.clamp(-400, 400) as i32);
             let scaled = x * unit;
-            let whole = if &**method == "ceil" { scaled.ceil() } else { scaled.floor() };
+            let whole = if method == "ceil" { scaled.ceil() } else { scaled.floor() };
             Ok(Value::Float(whole / unit))
         }
         _ => Err(runtime("the method of round must be common, ceil or floor")),
     }
 }
 
-pub(super) fn sum<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn sum<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [attribute, start] = args.bind("sum", ["attribute", "start"], 0)?;
     let path = match &attribute {
         None | Some(Value::None) => None,
-        Some(attribute) => Some(attributes(attribute)?),
+        Some(attribute) => Some(attributes(interp.arena, attribute)?),
     };
-    let mut total = start.unwrap_or(Value::Int(0));
+    let mut total = start.unwrap_or(Value::int(0));
     if total.as_str().is_some() {
         return Err(type_error("sum() can't sum strings"));
     }
-    for item in iterate(&value)? {
+    for item in iterate(interp.arena, &value)? {
         let item = match &path {
-            Some(path) => get_path(item, path, None)?,
-            None => item,
+            Some(path) => get_path(interp.arena, *item, path, None)?,
+            None => *item,
         };
-        total = add(total, item)?;
+        total = add(interp.arena, total, item)?;
     }
     Ok(total)
 }

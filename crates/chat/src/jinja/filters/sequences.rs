@@ -1,56 +1,70 @@
 //! Filters over sequences and mappings.
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+
 use crate::jinja::access;
 use crate::jinja::args::{Args, int};
 use crate::jinja::error::{Result, runtime, type_error};
 use crate::jinja::interp::Interp;
 use crate::jinja::ops::{iterate, len};
-use crate::jinja::value::{Str, Value};
+use crate::jinja::value::Value;
 
 /// A dotted attribute as `map(attribute="a.0.b")` takes it.
-pub(crate) fn attributes<'a>(attribute: &Value<'a>) -> Result<Vec<Value<'a>>> {
+pub(crate) fn attributes<'a>(arena: &'a Bump, attribute: &Value<'a>) -> Result<&'a [Value<'a>]> {
     match attribute {
         Value::Str(text) | Value::Markup(text) => {
-            let part = |part: &str| match part.parse() {
-                Ok(index) if part.bytes().all(|b| b.is_ascii_digit()) => Value::Int(index),
-                _ => Value::Str(text.part(part)),
+            let part = |part: &'a str| match part.parse() {
+                Ok(index) if part.bytes().all(|b| b.is_ascii_digit()) => Value::int(index),
+                _ => Value::Str(part),
             };
-            Ok(text.split('.').map(part).collect())
+            let mut path = ArenaVec::new_in(arena);
+            path.extend(text.split('.').map(part));
+            Ok(path.into_bump_slice())
         }
-        value => Ok(vec![Value::Int(int("attribute", value)?)]),
+        value => Ok(arena.alloc([Value::int(int("attribute", value)?)])),
     }
 }
 
 /// Follows the attributes from an item.
 pub(crate) fn get_path<'a>(
+    arena: &'a Bump,
     mut item: Value<'a>,
     path: &[Value<'a>],
     default: Option<&Value<'a>>,
 ) -> Result<Value<'a>> {
     for key in path {
-        item = access::item(&item, key)?;
+        item = access::item(arena, &item, key)?;
         if let (true, Some(default)) = (item.is_undefined(), default) {
-            item = default.clone();
+            item = *default;
         }
     }
     Ok(item)
 }
 
-pub(super) fn attr<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn attr<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [name] = args.bind("attr", ["name"], 1)?.map(Option::unwrap_or_default);
     // Unlike `value.name`, this never falls back to the keys of a dict.
-    let as_attribute = access::attribute(&value, name.to_str())?;
+    let as_attribute = access::attribute(interp.arena, &value, name.to_str(interp.arena))?;
     match (&value, &as_attribute) {
-        (Value::Dict(_), Value::Method(_) | Value::Undefined(_)) => Ok(as_attribute),
+        (Value::Dict(_), Value::Method(_) | Value::Undefined(..)) => Ok(as_attribute),
         (Value::Dict(_), _) => Ok(Value::reason("a dict has no such attribute")),
         _ => Ok(as_attribute),
     }
 }
 
-pub(super) fn batch<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn batch<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [count, fill] = args.bind("batch", ["linecount", "fill_with"], 1)?;
     let count = int("batch", &count.unwrap_or_default())?;
-    let items = iterate(&value)?;
+    let items = iterate(interp.arena, &value)?;
     let size = usize::try_from(count).ok().filter(|&n| n > 0).unwrap_or(usize::MAX);
     let mut batches: Vec<Vec<Value<'a>>> = items.chunks(size).map(<[_]>::to_vec).collect();
     if count == 0 && !items.is_empty() {
@@ -63,16 +77,21 @@ pub(super) fn batch<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
     {
         last.resize(size, fill);
     }
-    Ok(Value::iter(batches.into_iter().map(Value::list).collect::<Vec<_>>()))
+    let batches = batches.iter().map(|batch| Value::list(interp.arena, batch));
+    Ok(Value::iter(interp.arena, interp.arena.alloc_slice_fill_iter(batches)))
 }
 
-pub(super) fn slice<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn slice<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [slices, fill] = args.bind("slice", ["slices", "fill_with"], 1)?;
     let slices = int("slice", &slices.unwrap_or_default())?;
     let slices = usize::try_from(slices).ok().filter(|&n| n > 0 && n <= 100_000);
     let slices = slices.ok_or_else(|| runtime("slice wants a number of slices above 0"))?;
     let fill = fill.filter(|fill| !matches!(fill, Value::None));
-    let items = iterate(&value)?;
+    let items = iterate(interp.arena, &value)?;
     let (size, extra) = (items.len() / slices, items.len() % slices);
     let mut at = 0;
     let mut out = Vec::new();
@@ -80,12 +99,12 @@ pub(super) fn slice<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
         let end = at + size + usize::from(i < extra);
         let mut part = items[at..end].to_vec();
         if let (Some(fill), true) = (&fill, i >= extra) {
-            part.push(fill.clone());
+            part.push(*fill);
         }
         at = end;
-        out.push(Value::list(part));
+        out.push(Value::list(interp.arena, part));
     }
-    Ok(Value::iter(out))
+    Ok(Value::iter(interp.arena, interp.arena.alloc_slice_copy(&out)))
 }
 
 pub(super) fn length<'a>(
@@ -94,7 +113,7 @@ pub(super) fn length<'a>(
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("length")?;
-    Ok(Value::Int(len(&value)? as i128))
+    Ok(Value::int(len(&value)? as i128))
 }
 
 pub(super) fn default<'a>(
@@ -104,24 +123,31 @@ pub(super) fn default<'a>(
 ) -> Result<Value<'a>> {
     let [default, boolean] = args.bind("default", ["default_value", "boolean"], 0)?;
     let falsy = boolean.is_some_and(|boolean| boolean.is_true()) && !value.is_true();
-    Ok(if value.is_undefined() || falsy { default.unwrap_or(Value::str("")) } else { value })
+    Ok(if value.is_undefined() || falsy { default.unwrap_or(Value::Str("")) } else { value })
 }
 
-pub(super) fn first<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn first<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("first")?;
     if let Value::Iter(items) = &value {
-        let first = items.borrow_mut().pop_front();
-        return Ok(first.unwrap_or(Value::reason("no first item, the sequence was empty")));
+        return Ok(items.next().unwrap_or(Value::reason("no first item, the sequence was empty")));
     }
-    let first = iterate(&value)?.into_iter().next();
-    Ok(first.unwrap_or(Value::reason("no first item, the sequence was empty")))
+    let first = iterate(interp.arena, &value)?.first();
+    Ok(first.copied().unwrap_or(Value::reason("no first item, the sequence was empty")))
 }
 
-pub(super) fn last<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn last<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("last")?;
     reversible(&value)?;
-    let last = iterate(&value)?.pop();
-    Ok(last.unwrap_or(Value::reason("no last item, the sequence was empty")))
+    let last = iterate(interp.arena, &value)?.last();
+    Ok(last.copied().unwrap_or(Value::reason("no last item, the sequence was empty")))
 }
 
 /// Refuses what Python's `reversed` refuses.
@@ -133,158 +159,182 @@ fn reversible(value: &Value<'_>) -> Result<()> {
 }
 
 pub(super) fn reverse<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("reverse")?;
     if let Value::Str(text) | Value::Markup(text) = &value {
-        return Ok(Value::string(text.chars().rev().collect()));
+        return Ok(Value::string(interp.arena, text.chars().rev().collect::<String>()));
     }
-    let mut items = iterate(&value)?;
+    let items = interp.arena.alloc_slice_copy(iterate(interp.arena, &value)?);
     items.reverse();
+    let items = &*items;
     // Jinja2 reverses a generator into a list, everything else into an iterator.
-    Ok(if matches!(value, Value::Iter(_)) { Value::list(items) } else { Value::iter(items) })
+    Ok(if matches!(value, Value::Iter(_)) {
+        Value::List(items)
+    } else {
+        Value::iter(interp.arena, items)
+    })
 }
 
-pub(super) fn items<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn items<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("items")?;
     match &value {
-        Value::Dict(dict) => Ok(Value::iter(dict.items())),
-        value if value.is_undefined() => Ok(Value::iter(Vec::new())),
+        Value::Dict(dict) => Ok(Value::iter(interp.arena, dict.items(interp.arena))),
+        value if value.is_undefined() => Ok(Value::iter(interp.arena, &[])),
         _ => Err(type_error("can only get item pairs from a mapping")),
     }
 }
 
-pub(super) fn list<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn list<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("list")?;
-    Ok(Value::list(iterate(&value)?))
+    Ok(Value::list(interp.arena, iterate(interp.arena, &value)?))
 }
 
-pub(super) fn join<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn join<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [separator, attribute] = args.bind("join", ["d", "attribute"], 0)?;
-    let separator = separator.map_or(Str::Borrowed(""), |separator| separator.to_str());
+    let separator = separator.map_or("", |separator| separator.to_str(interp.arena));
     let path = match &attribute {
         None | Some(Value::None) => None,
-        Some(attribute) => Some(attributes(attribute)?),
+        Some(attribute) => Some(attributes(interp.arena, attribute)?),
     };
-    let mut out = String::new();
-    for (i, item) in iterate(&value)?.into_iter().enumerate() {
-        if i > 0 {
-            out.push_str(&separator);
+    let arena = interp.arena;
+    let items = iterate(arena, &value)?;
+    interp.written(|out| {
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.push_str(separator);
+            }
+            match path {
+                Some(path) => get_path(arena, *item, path, None)?.write(out),
+                None => item.write(out),
+            }
         }
-        match &path {
-            Some(path) => get_path(item, path, None)?.write(&mut out),
-            None => item.write(&mut out),
-        }
-    }
-    Ok(Value::string(out))
+        Ok(())
+    })
 }
 
 pub(super) fn map<'a>(
     interp: &mut Interp<'a>,
     value: Value<'a>,
-    mut args: Args<'a>,
+    args: Args<'a>,
 ) -> Result<Value<'a>> {
+    let arena = interp.arena;
     if !value.is_true() {
-        return Ok(Value::iter(Vec::new()));
+        return Ok(Value::iter(arena, &[]));
     }
-    let items = iterate(&value)?;
-    let by_attribute = args.keyword.iter().any(|(key, _)| &**key == "attribute");
-    let mapped: Result<Vec<_>> = if args.positional.is_empty() && by_attribute {
+    let items = iterate(arena, &value)?;
+    let mut mapped = ArenaVec::with_capacity_in(items.len(), arena);
+    let by_attribute = args.keyword.iter().any(|(key, _)| *key == "attribute");
+    if args.positional.is_empty() && by_attribute {
         let [attribute, default] = args.bind("map", ["attribute", "default"], 1)?;
-        let path = attributes(&attribute.unwrap_or_default())?;
+        let path = attributes(arena, &attribute.unwrap_or_default())?;
         let default = default.filter(|default| !matches!(default, Value::None));
-        items.into_iter().map(|item| get_path(item, &path, default.as_ref())).collect()
-    } else {
-        if args.positional.is_empty() {
-            return Err(runtime("map requires a filter argument"));
+        for item in items {
+            mapped.push(get_path(arena, *item, path, default.as_ref())?);
         }
-        let name = args.positional.remove(0).to_str();
-        let filter =
-            super::find(&name).ok_or_else(|| runtime(format!("no filter named '{}'", &*name)))?;
-        let call = |item| {
-            let keyword = args.keyword.clone();
-            filter(interp, item, Args { positional: args.positional.clone(), keyword })
+    } else {
+        let Some((name, positional)) = args.positional.split_first() else {
+            return Err(runtime("map requires a filter argument"));
         };
-        items.into_iter().map(call).collect()
-    };
-    Ok(Value::iter(mapped?))
+        let name = name.to_str(arena);
+        let filter =
+            super::find(name).ok_or_else(|| runtime(format!("no filter named '{name}'")))?;
+        for item in items {
+            mapped.push(filter(interp, *item, Args { positional, ..args })?);
+        }
+    }
+    Ok(Value::iter(arena, mapped.into_bump_slice()))
 }
 
 pub(super) fn select<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
-    filter_items(&value, args, false, true)
+    filter_items(interp.arena, &value, args, false, true)
 }
 
 pub(super) fn reject<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
-    filter_items(&value, args, false, false)
+    filter_items(interp.arena, &value, args, false, false)
 }
 
 pub(super) fn selectattr<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
-    filter_items(&value, args, true, true)
+    filter_items(interp.arena, &value, args, true, true)
 }
 
 pub(super) fn rejectattr<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
-    filter_items(&value, args, true, false)
+    filter_items(interp.arena, &value, args, true, false)
 }
 
 /// The items (or those whose attribute) for which a test says `wanted`; without a test, their truth.
 fn filter_items<'a>(
+    arena: &'a Bump,
     value: &Value<'a>,
-    mut args: Args<'a>,
+    args: Args<'a>,
     by_attribute: bool,
     wanted: bool,
 ) -> Result<Value<'a>> {
     if !value.is_true() {
-        return Ok(Value::iter(Vec::new()));
+        return Ok(Value::iter(arena, &[]));
     }
-    let path = if by_attribute {
-        if args.positional.is_empty() {
-            return Err(runtime("missing parameter for attribute name"));
+    let mut positional = args.positional;
+    let mut shift = || {
+        let (first, rest) = positional.split_first()?;
+        positional = rest;
+        Some(*first)
+    };
+    let path = match by_attribute.then(&mut shift) {
+        None => None,
+        Some(None) => return Err(runtime("missing parameter for attribute name")),
+        Some(Some(attribute)) => Some(attributes(arena, &attribute)?),
+    };
+    let test = match shift() {
+        None => None,
+        Some(name) => {
+            let name = name.to_str(arena);
+            let test = crate::jinja::predicates::find(name);
+            Some(test.ok_or_else(|| runtime(format!("no test named '{name}'")))?)
         }
-        Some(attributes(&args.positional.remove(0))?)
-    } else {
-        None
     };
-    let test = if args.positional.is_empty() {
-        None
-    } else {
-        let name = args.positional.remove(0).to_str();
-        let test = crate::jinja::predicates::find(&name);
-        Some(test.ok_or_else(|| runtime(format!("no test named '{}'", &*name)))?)
-    };
-    let mut out = Vec::new();
-    for item in iterate(value)? {
-        let tested = match &path {
-            Some(path) => get_path(item.clone(), path, None)?,
-            None => item.clone(),
+    let mut out = ArenaVec::new_in(arena);
+    for item in iterate(arena, value)? {
+        let tested = match path {
+            Some(path) => get_path(arena, *item, path, None)?,
+            None => *item,
         };
         let holds = match test {
             None => tested.is_true(),
-            Some(test) => {
-                let keyword = args.keyword.clone();
-                test(&tested, Args { positional: args.positional.clone(), keyword })?
-            }
+            Some(test) => test(arena, &tested, Args { positional, ..args })?,
         };
         if holds == wanted {
-            out.push(item);
+            out.push(*item);
         }
     }
-    Ok(Value::iter(out))
+    Ok(Value::iter(arena, out.into_bump_slice()))
 }

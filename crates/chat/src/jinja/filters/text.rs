@@ -1,5 +1,7 @@
 //! Filters over text.
 
+use bumpalo::Bump;
+
 use crate::jinja::args::{Args, int, int_or, text};
 use crate::jinja::error::{Result, runtime, type_error};
 use crate::jinja::interp::Interp;
@@ -7,72 +9,84 @@ use crate::jinja::methods::{self, split_lines};
 use crate::jinja::ops::undefined_error;
 use crate::jinja::percent;
 use crate::jinja::python::is_space;
-use crate::jinja::value::{Dict, Str, Value};
+use crate::jinja::value::{DictBuilder, Value};
 
 /// `markupsafe.soft_str`: the text of a value; markup stays markup.
-fn soft<'a>(value: Value<'a>) -> Value<'a> {
+fn soft<'a>(arena: &'a Bump, value: Value<'a>) -> Value<'a> {
     match value {
         Value::Str(_) | Value::Markup(_) => value,
-        value => Value::Str(value.to_str()),
+        value => Value::Str(value.to_str(arena)),
     }
 }
 
 /// Wraps a result as the input was: plain text or markup.
-fn like<'a>(input: &Value<'a>, text: Str<'a>) -> Value<'a> {
+fn like<'a>(input: &Value<'a>, text: &'a str) -> Value<'a> {
     match input {
         Value::Markup(_) => Value::Markup(text),
         _ => Value::Str(text),
     }
 }
 
-fn method<'a>(value: Value<'a>, name: &str, args: Args<'a>) -> Result<Value<'a>> {
-    methods::call(&soft(value), name, args)
+fn method<'a>(arena: &'a Bump, value: Value<'a>, name: &str, args: Args<'a>) -> Result<Value<'a>> {
+    methods::call(arena, &soft(arena, value), name, args)
 }
 
 pub(super) fn capitalize<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
-    method(value, "capitalize", args)
+    method(interp.arena, value, "capitalize", args)
 }
 
-pub(super) fn lower<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
-    method(value, "lower", args)
+pub(super) fn lower<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
+    method(interp.arena, value, "lower", args)
 }
 
-pub(super) fn upper<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
-    method(value, "upper", args)
+pub(super) fn upper<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
+    method(interp.arena, value, "upper", args)
 }
 
 pub(super) fn center<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     let [width] = args.bind("center", ["width"], 0)?;
-    let positional = vec![width.unwrap_or(Value::Int(80))];
-    method(value, "center", Args { positional, keyword: Vec::new() })
+    let positional = interp.arena.alloc([width.unwrap_or(Value::int(80))]);
+    method(interp.arena, value, "center", Args::positional(positional))
 }
 
-pub(super) fn trim<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn trim<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     let [chars] = args.bind("trim", ["chars"], 0)?;
-    let positional = chars.into_iter().collect();
-    method(value, "strip", Args { positional, keyword: Vec::new() })
+    let positional = chars.map_or(&[][..], |chars| interp.arena.alloc([chars]));
+    method(interp.arena, value, "strip", Args::positional(positional))
 }
 
 pub(super) fn string<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("string")?;
-    Ok(soft(value))
+    Ok(soft(interp.arena, value))
 }
 
 /// `"%s, %s" | format(a, b)`
 pub(super) fn format<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
@@ -80,37 +94,43 @@ pub(super) fn format<'a>(
         return Err(runtime("can't handle positional and keyword arguments at the same time"));
     }
     let arguments = if args.keyword.is_empty() {
-        Value::tuple(args.positional)
+        Value::Tuple(args.positional)
     } else {
-        let mut dict = Dict::default();
-        for (key, value) in args.keyword {
+        let mut dict = DictBuilder::new(interp.arena, args.keyword.len());
+        for &(key, value) in args.keyword {
             dict.insert(Value::Str(key), value);
         }
-        Value::dict(dict)
+        Value::Dict(dict.finish())
     };
-    let value = soft(value);
+    let value = soft(interp.arena, value);
     let markup = matches!(value, Value::Markup(_));
-    let formatted = percent::format(&value.to_str(), &arguments, markup)?;
-    Ok(like(&value, formatted.into()))
+    let formatted = percent::format(&value.text(), &arguments, markup)?;
+    Ok(like(&value, interp.arena.alloc_str(&formatted)))
 }
 
 pub(super) fn replace<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     let [old, new, count] = args.bind("replace", ["old", "new", "count"], 2)?;
-    let (old, new) = (old.unwrap_or_default().to_str(), new.unwrap_or_default().to_str());
-    let count = count.filter(|count| !matches!(count, Value::None)).unwrap_or(Value::Int(-1));
-    let positional = vec![Value::Str(old), Value::Str(new), count];
+    let old = old.unwrap_or_default().to_str(interp.arena);
+    let new = new.unwrap_or_default().to_str(interp.arena);
+    let count = count.filter(|count| !matches!(count, Value::None)).unwrap_or(Value::int(-1));
+    let positional = interp.arena.alloc([Value::Str(old), Value::Str(new), count]);
     // Always plain text: without autoescaping Jinja2 drops the markup here.
-    methods::call(&Value::Str(value.to_str()), "replace", Args { positional, keyword: Vec::new() })
+    let value = Value::Str(value.to_str(interp.arena));
+    methods::call(interp.arena, &value, "replace", Args::positional(positional))
 }
 
 /// Upper-cases the first letter of every word; words also start after `-`, `(`, `{`, `[` and `<`.
-pub(super) fn title<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) -> Result<Value<'a>> {
+pub(super) fn title<'a>(
+    interp: &mut Interp<'a>,
+    value: Value<'a>,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     args.none("title")?;
-    let value = value.to_str();
+    let value = value.to_str(interp.arena);
     let mut out = String::with_capacity(value.len());
     let mut start_of_word = true;
     let separates = |c: char| is_space(c) || "-({[<".contains(c);
@@ -129,17 +149,17 @@ pub(super) fn title<'a>(_: &mut Interp<'a>, value: Value<'a>, args: Args<'a>) ->
         }
     }
     out.push_str(&word.to_lowercase());
-    Ok(Value::string(out))
+    Ok(Value::string(interp.arena, out))
 }
 
 pub(super) fn indent<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     let [width, first, blank] = args.bind("indent", ["width", "first", "blank"], 0)?;
     let indention = match &width {
-        Some(Value::Str(indention) | Value::Markup(indention)) => indention.to_string(),
+        Some(Value::Str(indention) | Value::Markup(indention)) => (*indention).to_owned(),
         width => " ".repeat(int_or("indent", width.as_ref(), 4)?.clamp(0, 10_000) as usize),
     };
     let (first, blank) = (first.is_some_and(|v| v.is_true()), blank.is_some_and(|v| v.is_true()));
@@ -151,7 +171,7 @@ pub(super) fn indent<'a>(
         return Err(type_error(format!("indent wants a str, found {found}")));
     };
     let mut out = if first { indention.clone() } else { String::new() };
-    let body = format!("{}\n", &**body);
+    let body = format!("{body}\n");
     for (i, line) in split_lines(&body, false).into_iter().enumerate() {
         if i > 0 {
             out.push('\n');
@@ -161,18 +181,18 @@ pub(super) fn indent<'a>(
         }
         out.push_str(line);
     }
-    Ok(like(&value, out.into()))
+    Ok(like(&value, interp.arena.alloc_str(&out)))
 }
 
 pub(super) fn truncate<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     let names = ["length", "killwords", "end", "leeway"];
     let [length, killwords, end, leeway] = args.bind("truncate", names, 0)?;
     let length = int_or("truncate", length.as_ref(), 255)?;
-    let end = end.unwrap_or(Value::str("..."));
+    let end = end.unwrap_or(Value::Str("..."));
     let end = text("truncate", &end)?;
     let leeway = match &leeway {
         None | Some(Value::None) => 5,
@@ -185,7 +205,7 @@ pub(super) fn truncate<'a>(
     }
     let Some(body) = value.as_str() else {
         return match &value {
-            value if value.is_undefined() => Ok(value.clone()),
+            value if value.is_undefined() => Ok(*value),
             value => Err(type_error(format!(
                 "truncate wants a str, found {}",
                 value.type_name().as_str()
@@ -201,5 +221,5 @@ pub(super) fn truncate<'a>(
     } else {
         kept.rsplit_once(' ').map_or(&kept[..], |(kept, _)| kept)
     };
-    Ok(like(&value, format!("{kept}{}", &**end).into()))
+    Ok(like(&value, interp.arena.alloc_str(&format!("{kept}{end}"))))
 }

@@ -7,20 +7,20 @@ use crate::jinja::methods::split_lines;
 use crate::jinja::value::Value;
 
 pub(super) fn wordcount<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
     args.none("wordcount")?;
-    let text = value.to_str();
+    let text = value.to_str(interp.arena);
     let is_word = |c: char| c == '_' || c.is_alphanumeric();
     let words = text.split(|c| !is_word(c)).filter(|word| !word.is_empty());
-    Ok(Value::Int(words.count() as i128))
+    Ok(Value::int(words.count() as i128))
 }
 
 /// Wraps each line at `width` characters, as Python's `textwrap` does without its whitespace rules.
 pub(super) fn wordwrap<'a>(
-    _: &mut Interp<'a>,
+    interp: &mut Interp<'a>,
     value: Value<'a>,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
@@ -31,7 +31,7 @@ pub(super) fn wordwrap<'a>(
         .ok()
         .filter(|&width| width > 0)
         .ok_or_else(|| value_error("wordwrap wants a width above 0"))?;
-    let wrapstring = wrapstring.filter(|v| !matches!(v, Value::None)).unwrap_or(Value::str("\n"));
+    let wrapstring = wrapstring.filter(|v| !matches!(v, Value::None)).unwrap_or(Value::Str("\n"));
     let wrapstring = text("wordwrap", &wrapstring)?;
     let break_long_words = break_long_words.is_none_or(|v| v.is_true());
     let break_on_hyphens = break_on_hyphens.is_none_or(|v| v.is_true());
@@ -44,7 +44,7 @@ pub(super) fn wordwrap<'a>(
             wrap(line, width, break_long_words, break_on_hyphens, &mut lines);
         }
     }
-    Ok(Value::string(lines.join(&**wrapstring)))
+    Ok(Value::string(interp.arena, lines.join(wrapstring)))
 }
 
 /// Runs of spaces and words; a word also ends behind a hyphen between letters.

@@ -1,14 +1,12 @@
 //! Calls: methods, functions and macros.
 
-use std::rc::Rc;
-
 use super::{Frame, Interp, MAX_CALLS};
 use crate::jinja::args::Args;
 use crate::jinja::ast::{CallArgs, Expr};
 use crate::jinja::error::{Result, runtime, type_error};
 use crate::jinja::methods;
 use crate::jinja::ops::undefined_error;
-use crate::jinja::value::{Dict, MacroValue, Str, Value};
+use crate::jinja::value::{DictBuilder, MacroValue, Value};
 
 impl<'a> Interp<'a> {
     pub(super) fn call_expr(
@@ -17,14 +15,14 @@ impl<'a> Interp<'a> {
         args: &'a CallArgs,
         caller: Option<Value<'a>>,
     ) -> Result<Value<'a>> {
-        if let Expr::Attr(object, name) = function {
+        if let Expr::Attr(object, attr) = function {
             let object = self.eval(object)?;
-            if caller.is_none() && methods::exists(&object, name) {
+            if caller.is_none() && attr.is_method_of(&object) {
                 // A method that is called at once needs no method value.
                 let args = self.args(args)?;
-                return methods::call(&object, name, args);
+                return methods::call(self.arena, &object, &attr.name, args);
             }
-            let function = crate::jinja::access::attribute(&object, Str::Borrowed(name))?;
+            let function = self.attribute(&object, attr)?;
             return self.call_value(&function, args, caller);
         }
         let function = self.eval(function)?;
@@ -39,20 +37,20 @@ impl<'a> Interp<'a> {
     ) -> Result<Value<'a>> {
         let mut args = self.args(args)?;
         if let Some(caller) = caller {
-            args.keyword.push((Str::Borrowed("caller"), caller));
+            let keyword = [args.keyword, &[("caller", caller)]].concat();
+            args.keyword = self.arena.alloc_slice_copy(&keyword);
         }
         match function {
-            Value::Function(function) => function.call(args, self.clock),
+            Value::Function(function) => function.call(self.arena, args, self.clock),
             Value::Macro(macro_) => self.call_macro(macro_, args),
-            Value::Method(method) => methods::call(&method.0, &method.1, args),
+            Value::Method(method) => methods::call(self.arena, &method.0, method.1, args),
             Value::Loop(loop_) => {
                 let [items] = args.bind("loop", [""], 1)?.map(Option::unwrap_or_default);
                 self.recurse(loop_, &items)
             }
-            Value::Joiner(joiner) => {
+            Value::Joiner((separator, used)) => {
                 args.none("joiner")?;
-                let (separator, used) = &**joiner;
-                Ok(if used.replace(true) { separator.clone() } else { Value::str("") })
+                Ok(if used.replace(true) { *separator } else { Value::Str("") })
             }
             value if value.is_undefined() => Err(undefined_error(value)),
             value => {
@@ -71,42 +69,36 @@ impl<'a> Interp<'a> {
         Ok(())
     }
 
-    fn call_macro(&mut self, macro_: &Rc<MacroValue<'a>>, args: Args<'a>) -> Result<Value<'a>> {
+    fn call_macro(&mut self, macro_: &'a MacroValue<'a>, args: Args<'a>) -> Result<Value<'a>> {
         let def = macro_.def;
         self.check_depth(0)?;
         let alive = self.frames.get(macro_.frame).is_some_and(|f| f.serial == macro_.frame_serial);
         if !alive {
             return Err(runtime("a macro is called after the macro that defined it has ended"));
         }
-        let Args { positional, mut keyword } = args;
-        let name = &def.name.name;
-        let mut values: Vec<Option<Value<'a>>> = Vec::with_capacity(def.params.len());
-        let mut extra = positional.into_iter();
-        for (param, _) in &def.params {
-            let value = extra.next().or_else(|| {
-                let at = keyword.iter().position(|(key, _)| **key == *param.name)?;
-                Some(keyword.remove(at).1)
-            });
-            values.push(value);
-        }
-        let extra: Vec<Value<'a>> = extra.collect();
-        let take = |keyword: &mut Vec<(Str<'a>, Value<'a>)>, wanted: &str| {
-            let at = keyword.iter().position(|(key, _)| &**key == wanted)?;
+        let Args { positional, keyword } = args;
+        let mut keyword = keyword.to_vec();
+        let mut take = |wanted: &str| {
+            let at = keyword.iter().position(|(key, _)| *key == wanted)?;
             Some(keyword.remove(at).1)
         };
+        let values = self.arena.alloc_slice_fill_copy(def.params.len(), None);
+        for (i, (param, _)) in def.params.iter().enumerate() {
+            values[i] = positional.get(i).copied().or_else(|| take(&param.name));
+        }
+        let extra = positional.get(def.params.len()..).unwrap_or_default();
         let caller = def.caller.map(|slot| {
-            let caller =
-                take(&mut keyword, "caller").filter(|caller| !matches!(caller, Value::None));
+            let caller = take("caller").filter(|caller| !matches!(caller, Value::None));
             (slot, caller.unwrap_or(Value::reason("no caller defined")))
         });
+        let name = &def.name.name;
         if def.kwargs.is_none()
             && let Some((key, _)) = keyword.first()
         {
-            let message = format!("macro '{name}' takes no keyword argument '{}'", &**key);
-            return Err(type_error(message));
+            return Err(type_error(format!("macro '{name}' takes no keyword argument '{key}'")));
         }
         if def.varargs.is_none() && !extra.is_empty() {
-            let (most, found) = (def.params.len(), def.params.len() + extra.len());
+            let (most, found) = (def.params.len(), positional.len());
             let message =
                 format!("macro '{name}' takes not more than {most} arguments, found {found}");
             return Err(type_error(message));
@@ -125,12 +117,14 @@ impl<'a> Interp<'a> {
             self.slots[base + slot as usize] = caller;
         }
         if let Some(slot) = def.varargs {
-            self.slots[base + slot as usize] = Value::tuple(extra);
+            self.slots[base + slot as usize] = Value::Tuple(extra);
         }
         if let Some(slot) = def.kwargs {
-            let entries =
-                keyword.into_iter().map(|(key, value)| (Value::Str(key), value)).collect();
-            self.slots[base + slot as usize] = Value::dict(Dict { entries });
+            let mut dict = DictBuilder::new(self.arena, keyword.len());
+            for (key, value) in keyword {
+                dict.push(Value::Str(key), value);
+            }
+            self.slots[base + slot as usize] = Value::Dict(dict.finish());
         }
         let result = self.macro_text(macro_, values);
         self.frames.pop();
@@ -143,22 +137,20 @@ impl<'a> Interp<'a> {
     fn macro_text(
         &mut self,
         macro_: &MacroValue<'a>,
-        values: Vec<Option<Value<'a>>>,
+        values: &[Option<Value<'a>>],
     ) -> Result<Value<'a>> {
         let def = macro_.def;
-        for ((param, _), value) in def.params.iter().zip(&values) {
-            let slot = self.base + param.slot as usize;
+        for ((param, _), value) in def.params.iter().zip(values) {
             if let Some(value) = value {
-                self.slots[slot] = value.clone();
+                self.slots[self.base + param.slot as usize] = *value;
             }
         }
-        for ((param, default), value) in def.params.iter().zip(&values) {
+        for ((param, default), value) in def.params.iter().zip(values) {
             if let (Some(default), None) = (default, value) {
                 let value = self.eval(default)?;
                 self.slots[self.base + param.slot as usize] = value;
             }
         }
-        let text = self.capture(|this| this.body(&def.body).map(|_| ()))?;
-        Ok(Value::string(text))
+        Ok(Value::Str(self.capture(|this| this.body(&def.body).map(|_| ()))?))
     }
 }

@@ -1,7 +1,8 @@
 //! Statements.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
+
+use bumpalo::collections::Vec as ArenaVec;
 
 use super::{Flow, Interp, MARK_END, MARK_START};
 use crate::jinja::ast::{Expr, For, Scoped, Stmt, StmtKind, Target};
@@ -32,7 +33,7 @@ impl<'a> Interp<'a> {
             StmtKind::Output(expr) => self.output(expr)?,
             StmtKind::If { branches, otherwise } => {
                 for (test, body) in branches {
-                    if self.eval(test)?.is_true() {
+                    if self.test(test)? {
                         return self.body(body);
                     }
                 }
@@ -72,14 +73,15 @@ impl<'a> Interp<'a> {
             StmtKind::Macro(def) => {
                 let frame = self.current;
                 let frame_serial = self.frames[frame].serial;
-                let value = Value::Macro(Rc::new(MacroValue { def, frame, frame_serial }));
+                let value = Value::Macro(self.arena.alloc(MacroValue { def, frame, frame_serial }));
                 let slot = self.slot(def.name.depth, def.name.slot);
                 self.slots[slot] = value;
             }
             StmtKind::Call { call, caller } => {
                 let frame = self.current;
                 let frame_serial = self.frames[frame].serial;
-                let caller = Value::Macro(Rc::new(MacroValue { def: caller, frame, frame_serial }));
+                let caller = MacroValue { def: caller, frame, frame_serial };
+                let caller = Value::Macro(self.arena.alloc(caller));
                 let Expr::Call(function, args) = call else {
                     return Err(runtime("a call block needs a call"));
                 };
@@ -121,11 +123,11 @@ impl<'a> Interp<'a> {
         Ok(())
     }
 
-    fn apply_filters(&mut self, filter: Option<&'a Expr>, text: String) -> Result<Value<'a>> {
+    fn apply_filters(&mut self, filter: Option<&'a Expr>, text: &'a str) -> Result<Value<'a>> {
         match filter {
-            None => Ok(Value::string(text)),
+            None => Ok(Value::Str(text)),
             Some(filter) => {
-                self.captured = Some(Value::string(text));
+                self.captured = Some(Value::Str(text));
                 self.eval(filter)
             }
         }
@@ -141,23 +143,22 @@ impl<'a> Interp<'a> {
                 if value.is_undefined() {
                     return Err(undefined_error(&value));
                 }
-                let values = iterate(&value)?;
+                let values = iterate(self.arena, &value)?;
                 if values.len() != targets.len() {
                     let (expected, found) = (targets.len(), values.len());
                     let message = format!("expected {expected} values to unpack, found {found}");
                     return Err(value_error(message));
                 }
                 for (target, value) in targets.iter().zip(values) {
-                    self.assign(target, value)?;
+                    self.assign(target, *value)?;
                 }
             }
             Target::Namespace(name, attribute) => {
-                let Value::Namespace(dict) = self.variable(name) else {
+                let Value::Namespace(namespace) = self.variable(name) else {
                     return Err(runtime("cannot assign attribute on non-namespace object"));
                 };
-                let key = Value::str(attribute);
-                check_namespace_name(&key)?;
-                dict.borrow_mut().insert(key, value);
+                check_namespace_name(&Value::Str(attribute))?;
+                namespace.set(self.arena, attribute, value);
             }
         }
         Ok(())
@@ -169,34 +170,34 @@ impl<'a> Interp<'a> {
         items: &Value<'a>,
         depth: usize,
     ) -> Result<Flow> {
-        let mut items = iterate(items)?;
+        let mut items = iterate(self.arena, items)?;
         if let Some(test) = &for_.test {
-            let mut kept = Vec::new();
+            let mut kept = ArenaVec::new_in(self.arena);
             for item in items {
                 self.enter(&for_.body.entry);
-                self.assign(&for_.target, item.clone())?;
+                self.assign(&for_.target, *item)?;
                 if self.eval(test)?.is_true() {
-                    kept.push(item);
+                    kept.push(*item);
                 }
             }
-            items = kept;
+            items = kept.into_bump_slice();
         }
         if items.is_empty() {
             return self.scoped(&for_.otherwise);
         }
-        let loop_ = Rc::new(Loop {
+        let loop_ = &*self.arena.alloc(Loop {
             items,
             index: Cell::new(0),
             depth,
-            changed: RefCell::new(None),
+            changed: Cell::new(None),
             recursive: for_.recursive.then_some(for_),
         });
         let mut completed = false;
-        for index in 0..loop_.items.len() {
+        self.slots[self.base + for_.loop_slot as usize] = Value::Loop(loop_);
+        for (index, item) in items.iter().enumerate() {
             loop_.index.set(index);
             self.enter(&for_.body.entry);
-            self.slots[self.base + for_.loop_slot as usize] = Value::Loop(Rc::clone(&loop_));
-            self.assign(&for_.target, loop_.items[index].clone())?;
+            self.assign(&for_.target, *item)?;
             match self.body(&for_.body.body)? {
                 Flow::Next => completed = true,
                 Flow::Continue => {}
@@ -208,7 +209,7 @@ impl<'a> Interp<'a> {
     }
 
     /// `loop(children)` in a recursive loop: the loop over other items, as text.
-    pub(super) fn recurse(&mut self, loop_: &Rc<Loop<'a>>, items: &Value<'a>) -> Result<Value<'a>> {
+    pub(super) fn recurse(&mut self, loop_: &Loop<'a>, items: &Value<'a>) -> Result<Value<'a>> {
         let for_ = loop_.recursive.ok_or_else(|| type_error("the loop is not recursive"))?;
         self.check_depth(loop_.depth)?;
         // The inner run uses the same slots, so the outer ones are put aside.
@@ -217,6 +218,6 @@ impl<'a> Interp<'a> {
         let text = self.capture(|this| this.for_loop(for_, items, depth).map(|_| ()))?;
         self.slots.truncate(self.base);
         self.slots.extend(saved);
-        Ok(Value::string(text))
+        Ok(Value::Str(text))
     }
 }

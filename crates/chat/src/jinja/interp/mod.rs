@@ -6,13 +6,13 @@ mod exec;
 
 use std::ops::Range;
 
+use bumpalo::Bump;
 use jiff::civil::DateTime;
 
 use super::ast::{Entry, Name, Stmt};
 use super::error::{Result, runtime};
-use super::globals::Function;
 use super::value::{Undefined, Value};
-use super::{Error, Rendered};
+use super::{Rendered, Slot};
 
 /// Deepest nesting of macro calls and recursive loops.
 const MAX_CALLS: usize = 100;
@@ -23,6 +23,7 @@ const MARK_START: char = '\u{10fffe}';
 const MARK_END: char = '\u{10ffff}';
 
 pub(crate) struct Interp<'a> {
+    pub(crate) arena: &'a Bump,
     /// The slots of all frames, innermost last.
     slots: Vec<Value<'a>>,
     frames: Vec<Frame>,
@@ -61,19 +62,25 @@ enum Flow {
 
 impl<'a> Interp<'a> {
     pub(crate) fn new(
-        names: &'a [String],
+        arena: &'a Bump,
+        names: &[Slot],
         variables: &[(&'a str, Value<'a>)],
         clock: &'a dyn Fn() -> DateTime,
     ) -> Self {
-        let value = |name: &String| {
-            let variable = variables.iter().rev().find(|(key, _)| key == name);
-            match variable {
-                Some((_, value)) => value.clone(),
-                None => Function::find(name).map_or(Value::Unset, Value::Function),
+        let mut slots = vec![Value::Unset; names.len()];
+        for name in names {
+            if let Some(function) = name.function {
+                slots[name.index] = Value::Function(function);
             }
-        };
+        }
+        for (key, value) in variables {
+            if let Ok(at) = names.binary_search_by(|name| name.order(key)) {
+                slots[names[at].index] = *value;
+            }
+        }
         Self {
-            slots: names.iter().map(value).collect(),
+            arena,
+            slots,
             frames: vec![Frame { base: 0, parent: 0, serial: 0 }],
             current: 0,
             base: 0,
@@ -87,7 +94,7 @@ impl<'a> Interp<'a> {
         }
     }
 
-    pub(crate) fn run(mut self, body: &'a [Stmt]) -> Result<Rendered, Error> {
+    pub(crate) fn run(mut self, body: &'a [Stmt]) -> Result<Rendered> {
         self.body(body)?;
         if self.marks > 0 {
             self.take_marks()?;
@@ -107,28 +114,45 @@ impl<'a> Interp<'a> {
     }
 
     fn variable(&self, name: &'a Name) -> Value<'a> {
-        match &self.slots[self.slot(name.depth, name.slot)] {
-            Value::Unset => Value::Undefined(Undefined::Name(&name.name)),
-            value => value.clone(),
+        match self.slots[self.slot(name.depth, name.slot)] {
+            Value::Unset => Value::Undefined(Undefined::Name, &name.name),
+            value => value,
         }
     }
 
     /// Enters a scope: its own variables start with their outer values.
     fn enter(&mut self, entry: &'a [Entry]) {
         for Entry { slot, outer } in entry {
-            let value = self.slots[self.slot(outer.depth, outer.slot)].clone();
+            let value = self.slots[self.slot(outer.depth, outer.slot)];
             self.slots[self.base + *slot as usize] = value;
         }
     }
 
-    /// Runs `write` and returns what it wrote instead of printing it.
-    fn capture(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<String> {
-        let outer = std::mem::take(&mut self.out);
+    /// Runs statements and returns what they wrote instead of printing it. They write to the end of
+    /// the output, from where the text is taken.
+    fn capture(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<&'a str> {
+        let start = self.out.len();
         self.captures += 1;
-        let result = write(self);
+        write(self)?;
         self.captures -= 1;
-        let text = std::mem::replace(&mut self.out, outer);
-        result.map(|()| text)
+        Ok(self.take(start))
+    }
+
+    /// A text that `write` puts together; the end of the output serves as the buffer.
+    pub(crate) fn written(
+        &mut self,
+        write: impl FnOnce(&mut String) -> Result<()>,
+    ) -> Result<Value<'a>> {
+        let start = self.out.len();
+        write(&mut self.out)?;
+        Ok(Value::Str(self.take(start)))
+    }
+
+    /// Takes what stands behind `start` off the output.
+    fn take(&mut self, start: usize) -> &'a str {
+        let text = self.arena.alloc_str(&self.out[start..]);
+        self.out.truncate(start);
+        text
     }
 
     /// Turns the marks of captured generation blocks into byte ranges of the output.

@@ -1,21 +1,30 @@
 //! `str.format` and its format specifications.
 
+use bumpalo::Bump;
+
 use crate::jinja::access;
 use crate::jinja::args::Args;
 use crate::jinja::error::{Result, value_error};
 use crate::jinja::ops::{escape, escaped};
 use crate::jinja::percent::{ascii, float_text};
 use crate::jinja::python::float_repr;
-use crate::jinja::value::{Str, Value};
+use crate::jinja::repr::write_repr;
+use crate::jinja::value::Value;
 
 /// `format.format(*args)`; with `markup` the texts put in are escaped.
-pub(super) fn format<'a>(format: &Str<'a>, args: &Args<'a>, markup: bool) -> Result<String> {
-    let mut formatter = Formatter { args, markup, next: 0, manual: None };
+pub(super) fn format<'a>(
+    arena: &'a Bump,
+    format: &str,
+    args: Args<'a>,
+    markup: bool,
+) -> Result<String> {
+    let mut formatter = Formatter { arena, args, markup, next: 0, manual: None };
     formatter.expand(format, 2)
 }
 
-struct Formatter<'f, 'a> {
-    args: &'f Args<'a>,
+struct Formatter<'a> {
+    arena: &'a Bump,
+    args: Args<'a>,
     markup: bool,
     /// The next automatic field number.
     next: usize,
@@ -23,7 +32,7 @@ struct Formatter<'f, 'a> {
     manual: Option<bool>,
 }
 
-impl<'a> Formatter<'_, 'a> {
+impl<'a> Formatter<'a> {
     fn expand(&mut self, format: &str, depth: usize) -> Result<String> {
         let mut out = String::new();
         let mut rest = format;
@@ -65,11 +74,11 @@ impl<'a> Formatter<'_, 'a> {
         let value = self.value(name)?;
         let value = match conversion {
             None => value,
-            Some("s") => Value::Str(value.to_str()),
+            Some("s") => Value::Str(value.to_str(self.arena)),
             Some(conversion @ ("r" | "a")) => {
                 let mut repr = String::new();
-                value.write_repr(&mut repr);
-                Value::string(if conversion == "a" { ascii(&repr) } else { repr })
+                write_repr(&value, &mut repr);
+                Value::string(self.arena, if conversion == "a" { ascii(&repr) } else { repr })
             }
             Some(other) => {
                 return Err(value_error(format!("unknown conversion specifier {other:?}")));
@@ -77,7 +86,7 @@ impl<'a> Formatter<'_, 'a> {
         };
         let spec = self.expand(spec, depth)?;
         let text = match &value {
-            Value::Markup(_) if spec.is_empty() => escaped(&value).to_string(),
+            Value::Markup(_) if spec.is_empty() => escaped(self.arena, &value).to_owned(),
             value => {
                 let text = format_value(value, &spec)?;
                 if self.markup { escape(&text) } else { text }
@@ -105,25 +114,25 @@ impl<'a> Formatter<'_, 'a> {
         }
         let found = match index {
             Some(index) => self.args.positional.get(index),
-            None => self.args.keyword.iter().find(|(key, _)| **key == *first).map(|(_, v)| v),
+            None => self.args.keyword.iter().find(|(key, _)| *key == first).map(|(_, v)| v),
         };
         let mut value = found
-            .cloned()
+            .copied()
             .ok_or_else(|| value_error(format!("no argument {first:?} for the format string")))?;
         while !rest.is_empty() {
             if let Some(after) = rest.strip_prefix('.') {
                 let end = after.find(['.', '[']).unwrap_or(after.len());
-                value = access::attribute(&value, after[..end].to_owned().into())?;
+                value = access::attribute(self.arena, &value, self.arena.alloc_str(&after[..end]))?;
                 rest = &after[end..];
             } else {
                 let after = &rest[1..];
                 let end =
                     after.find(']').ok_or_else(|| value_error("missing ']' in format string"))?;
                 let key = match after[..end].parse() {
-                    Ok(index) => Value::Int(index),
-                    Err(_) => Value::string(after[..end].to_owned()),
+                    Ok(index) => Value::int(index),
+                    Err(_) => Value::string(self.arena, &after[..end]),
                 };
-                value = access::item(&value, &key)?;
+                value = access::item(self.arena, &value, &key)?;
                 rest = &after[end + 1..];
             }
         }
@@ -134,7 +143,7 @@ impl<'a> Formatter<'_, 'a> {
 /// `format(value, spec)`
 pub(crate) fn format_value(value: &Value<'_>, spec: &str) -> Result<String> {
     if spec.is_empty() {
-        return Ok(value.to_str().to_string());
+        return Ok(value.text().into_owned());
     }
     let mut chars: Vec<char> = spec.chars().collect();
     let mut fill = ' ';
@@ -179,10 +188,10 @@ pub(crate) fn format_value(value: &Value<'_>, spec: &str) -> Result<String> {
     }
     let number = match (value, kind) {
         (Value::Str(_) | Value::Markup(_), None | Some('s')) => {
-            let text = value.to_str();
+            let text = value.text();
             let text: String = match precision {
                 Some(precision) => text.chars().take(precision).collect(),
-                None => text.to_string(),
+                None => text.into_owned(),
             };
             if align == Some('=') && !spec.contains('0') {
                 return Err(invalid());

@@ -5,11 +5,11 @@ mod format;
 mod search;
 mod strings;
 
-use std::rc::Rc;
+use bumpalo::Bump;
 
 use super::args::{Args, int_or};
 use super::error::{Result, type_error, value_error};
-use super::value::{Loop, Str, Value, ViewKind};
+use super::value::{Dict, DictBuilder, Loop, Value, ViewKind};
 
 pub(crate) use strings::split_lines;
 
@@ -24,6 +24,24 @@ pub(crate) fn mutates(object: &Value<'_>, name: &str) -> bool {
             matches!(name, "clear" | "pop" | "popitem" | "setdefault" | "update")
         }
         _ => false,
+    }
+}
+
+/// Whether a name is an attribute of the types on which names are looked up most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) on_str: bool,
+    /// Also a name that the sandbox refuses on a dict: what it is not is a key.
+    pub(crate) on_dict: bool,
+}
+
+impl Known {
+    pub(crate) fn find(name: &str) -> Self {
+        let dict = Value::Dict(Dict::default());
+        Self {
+            on_str: exists(&Value::Str(""), name),
+            on_dict: exists(&dict, name) || mutates(&dict, name) || name.starts_with("__"),
+        }
     }
 }
 
@@ -44,18 +62,23 @@ pub(crate) fn exists(object: &Value<'_>, name: &str) -> bool {
 }
 
 /// `object.name(args)`
-pub(crate) fn call<'a>(object: &Value<'a>, name: &str, args: Args<'a>) -> Result<Value<'a>> {
+pub(crate) fn call<'a>(
+    arena: &'a Bump,
+    object: &Value<'a>,
+    name: &str,
+    args: Args<'a>,
+) -> Result<Value<'a>> {
     match object {
-        Value::Str(text) => strings::call(text, false, name, args),
-        Value::Markup(text) => strings::call(text, true, name, args),
+        Value::Str(text) => strings::call(arena, text, false, name, args),
+        Value::Markup(text) => strings::call(arena, text, true, name, args),
         Value::List(items) | Value::Tuple(items) => match name {
             "copy" => {
                 args.none(name)?;
-                Ok(object.clone())
+                Ok(*object)
             }
             "count" => {
                 let [item] = args.bind(name, [""], 1)?.map(Option::unwrap_or_default);
-                Ok(Value::Int(items.iter().filter(|i| i.equals(&item)).count() as i128))
+                Ok(Value::int(items.iter().filter(|i| i.equals(&item)).count() as i128))
             }
             "index" => {
                 let [item, start, stop] = args.bind(name, ["", "", ""], 1)?;
@@ -67,7 +90,7 @@ pub(crate) fn call<'a>(object: &Value<'a>, name: &str, args: Args<'a>) -> Result
                 let range = items.get(start..stop).unwrap_or_default();
                 let found = range.iter().position(|i| i.equals(&item));
                 let found = found.ok_or_else(|| value_error("the value is not in the list"))?;
-                Ok(Value::Int((start + found) as i128))
+                Ok(Value::int((start + found) as i128))
             }
             _ => Err(unknown(object, name)),
         },
@@ -76,7 +99,7 @@ pub(crate) fn call<'a>(object: &Value<'a>, name: &str, args: Args<'a>) -> Result
                 let [key, default] = args.bind(name, ["", ""], 1)?;
                 let key = key.unwrap_or_default();
                 super::ops::hashable(&key)?;
-                Ok(dict.get(&key).cloned().or(default).unwrap_or(Value::None))
+                Ok(dict.get(&key).or(default).unwrap_or(Value::None))
             }
             "items" | "keys" | "values" => {
                 args.none(name)?;
@@ -85,19 +108,19 @@ pub(crate) fn call<'a>(object: &Value<'a>, name: &str, args: Args<'a>) -> Result
                     "keys" => ViewKind::Keys,
                     _ => ViewKind::Values,
                 };
-                Ok(Value::View(kind, Rc::clone(dict)))
+                Ok(Value::View(kind, *dict))
             }
             "copy" => {
                 args.none(name)?;
-                Ok(object.clone())
+                Ok(*object)
             }
-            "fromkeys" => from_keys(args),
+            "fromkeys" => from_keys(arena, args),
             _ => Err(unknown(object, name)),
         },
         Value::Range(range) => match name {
             "count" | "index" => {
-                let items = (0..range.len()).map(|i| range.get(i)).collect();
-                call(&Value::list(items), name, args)
+                let items = arena.alloc_slice_fill_with(range.len(), |i| range.get(i));
+                call(arena, &Value::List(items), name, args)
             }
             _ => Err(unknown(object, name)),
         },
@@ -105,10 +128,10 @@ pub(crate) fn call<'a>(object: &Value<'a>, name: &str, args: Args<'a>) -> Result
             args.none(name)?;
             let n = object.as_int().unwrap_or(0);
             match name {
-                "bit_length" => Ok(Value::Int(i128::from(128 - n.unsigned_abs().leading_zeros()))),
-                "bit_count" => Ok(Value::Int(i128::from(n.unsigned_abs().count_ones()))),
-                "conjugate" => Ok(Value::Int(n)),
-                "as_integer_ratio" => Ok(Value::tuple(vec![Value::Int(n), Value::Int(1)])),
+                "bit_length" => Ok(Value::int(i128::from(128 - n.unsigned_abs().leading_zeros()))),
+                "bit_count" => Ok(Value::int(i128::from(n.unsigned_abs().count_ones()))),
+                "conjugate" => Ok(Value::int(n)),
+                "as_integer_ratio" => Ok(Value::tuple(arena, [Value::int(n), Value::int(1)])),
                 _ => Err(unknown(object, name)),
             }
         }
@@ -116,86 +139,88 @@ pub(crate) fn call<'a>(object: &Value<'a>, name: &str, args: Args<'a>) -> Result
             args.none(name)?;
             match name {
                 "is_integer" => Ok(Value::Bool(x.is_finite() && x.fract() == 0.0)),
-                _ => Ok(object.clone()),
+                _ => Ok(*object),
             }
         }
         Value::Cycler(cycler) => {
             args.none(name)?;
-            let (items, at) = &**cycler;
+            let (items, at) = cycler;
             if name == "reset" {
                 at.set(0);
                 return Ok(Value::None);
             }
-            let current = items[at.get()].clone();
+            let current = items[at.get()];
             at.set((at.get() + 1) % items.len());
             Ok(current)
         }
         Value::Loop(loop_) => loop_method(loop_, name, args),
-        Value::Function(_) if name == "fromkeys" => from_keys(args),
+        Value::Function(_) if name == "fromkeys" => from_keys(arena, args),
         _ => Err(unknown(object, name)),
     }
 }
 
-fn unknown(object: &Value<'_>, name: &str) -> super::error::Error {
+fn unknown(object: &Value<'_>, name: &str) -> super::error::Failure {
     let owner = object.type_name().as_str();
     type_error(format!("the method '{owner}.{name}' is not supported in chat templates"))
 }
 
-fn from_keys<'a>(args: Args<'a>) -> Result<Value<'a>> {
+fn from_keys<'a>(arena: &'a Bump, args: Args<'a>) -> Result<Value<'a>> {
     let [keys, value] = args.bind("fromkeys", ["", ""], 1)?;
     let value = value.unwrap_or(Value::None);
-    let mut dict = super::value::Dict::default();
-    for key in super::ops::iterate(&keys.unwrap_or_default())? {
-        super::ops::hashable(&key)?;
-        dict.insert(key, value.clone());
+    let keys = super::ops::iterate(arena, &keys.unwrap_or_default())?;
+    let mut dict = DictBuilder::new(arena, keys.len());
+    for key in keys {
+        super::ops::hashable(key)?;
+        dict.insert(*key, value);
     }
-    Ok(Value::dict(dict))
+    Ok(Value::Dict(dict.finish()))
 }
 
-pub(crate) fn loop_attribute<'a>(loop_: &Rc<Loop<'a>>, name: &Str<'a>) -> Option<Value<'a>> {
+pub(crate) fn loop_attribute<'a>(
+    arena: &'a Bump,
+    loop_: &'a Loop<'a>,
+    name: &'a str,
+) -> Option<Value<'a>> {
     let (index, length) = (loop_.index.get(), loop_.items.len());
-    let int = |n: usize| Value::Int(n as i128);
+    let int = |n: usize| Value::int(n as i128);
     let outside = |reason| Value::reason(reason);
-    Some(match &**name {
+    Some(match name {
         "index" => int(index + 1),
         "index0" => int(index),
-        "revindex" => Value::Int(length as i128 - index as i128),
-        "revindex0" => Value::Int(length as i128 - index as i128 - 1),
+        "revindex" => Value::int(length as i128 - index as i128),
+        "revindex0" => Value::int(length as i128 - index as i128 - 1),
         "first" => Value::Bool(index == 0),
         "last" => Value::Bool(index + 1 >= length),
         "length" => int(length),
         "depth" => int(loop_.depth + 1),
         "depth0" => int(loop_.depth),
         "previtem" if index == 0 => outside("there is no previous item"),
-        "previtem" => loop_.items[index - 1].clone(),
+        "previtem" => loop_.items[index - 1],
         "nextitem" => match loop_.items.get(index + 1) {
-            Some(item) => item.clone(),
+            Some(item) => *item,
             None => outside("there is no next item"),
         },
-        "cycle" | "changed" => {
-            Value::Method(Rc::new((Value::Loop(Rc::clone(loop_)), name.clone())))
-        }
+        "cycle" | "changed" => Value::Method(arena.alloc((Value::Loop(loop_), name))),
         _ => return None,
     })
 }
 
 fn loop_method<'a>(loop_: &Loop<'a>, name: &str, args: Args<'a>) -> Result<Value<'a>> {
     if let Some((key, _)) = args.keyword.first() {
-        return Err(type_error(format!("{name}() has no keyword argument '{}'", &**key)));
+        return Err(type_error(format!("{name}() has no keyword argument '{key}'")));
     }
     if name == "cycle" {
         if args.positional.is_empty() {
             return Err(type_error("no items for cycling given"));
         }
-        return Ok(args.positional[loop_.index.get() % args.positional.len()].clone());
+        return Ok(args.positional[loop_.index.get() % args.positional.len()]);
     }
-    let mut last = loop_.changed.borrow_mut();
-    let same = last.as_ref().is_some_and(|last| {
+    let same = loop_.changed.get().is_some_and(|last| {
         last.len() == args.positional.len()
-            && last.iter().zip(&args.positional).all(|(a, b)| a.equals(b))
+            && last.iter().zip(args.positional).all(|(a, b)| a.equals(b))
     });
     if !same {
-        *last = Some(args.positional);
+        loop_.changed.set(Some(args.positional));
     }
     Ok(Value::Bool(!same))
 }

@@ -3,18 +3,18 @@
 use crate::jinja::args::{Args, int, int_or, text};
 use crate::jinja::error::{Result, type_error, value_error};
 use crate::jinja::python::is_space;
-use crate::jinja::value::{Str, Value};
+use crate::jinja::value::Value;
 
 /// `split` and `rsplit`.
-pub(super) fn split<'a>(this: &Str<'a>, from_right: bool, args: Args<'a>) -> Result<Vec<Str<'a>>> {
+pub(super) fn split<'a>(this: &'a str, from_right: bool, args: Args<'a>) -> Result<Vec<&'a str>> {
     let name = if from_right { "rsplit" } else { "split" };
     let [separator, max] = args.bind(name, ["sep", "maxsplit"], 0)?;
     let max = int_or(name, max.as_ref(), -1)?;
     let max = usize::try_from(max).unwrap_or(usize::MAX);
-    let mut parts: Vec<&str> = Vec::new();
+    let mut parts: Vec<&'a str> = Vec::new();
     match separator {
         None | Some(Value::None) => {
-            let mut rest: &str = this;
+            let mut rest = this;
             if from_right {
                 while !rest.trim_end_matches(is_space).is_empty() {
                     rest = rest.trim_end_matches(is_space);
@@ -47,39 +47,38 @@ pub(super) fn split<'a>(this: &Str<'a>, from_right: bool, args: Args<'a>) -> Res
             }
             let limit = max.saturating_add(1);
             if from_right {
-                parts.extend(this.rsplitn(limit, &**separator));
+                parts.extend(this.rsplitn(limit, separator));
             } else {
-                parts.extend(this.splitn(limit, &**separator));
+                parts.extend(this.splitn(limit, separator));
             }
         }
     }
     if from_right {
         parts.reverse();
     }
-    Ok(parts.into_iter().map(|part| this.part(part)).collect())
+    Ok(parts)
 }
 
 /// `partition` and `rpartition`.
 pub(super) fn partition<'a>(
-    this: &Str<'a>,
+    this: &'a str,
     from_right: bool,
     args: Args<'a>,
-) -> Result<[Str<'a>; 3]> {
+) -> Result<[&'a str; 3]> {
     let name = if from_right { "rpartition" } else { "partition" };
     let [separator] = args.bind(name, [""], 1)?.map(Option::unwrap_or_default);
     let separator = text(name, &separator)?;
     if separator.is_empty() {
         return Err(value_error("empty separator"));
     }
-    let found = if from_right { this.rfind(&**separator) } else { this.find(&**separator) };
-    let empty = Str::Borrowed("");
+    let found = if from_right { this.rfind(separator) } else { this.find(separator) };
     Ok(match found {
         Some(at) => {
             let end = at + separator.len();
-            [this.slice(0..at), this.slice(at..end), this.slice(end..this.len())]
+            [&this[..at], &this[at..end], &this[end..]]
         }
-        None if from_right => [empty.clone(), empty, this.clone()],
-        None => [this.clone(), empty.clone(), empty],
+        None if from_right => ["", "", this],
+        None => [this, "", ""],
     })
 }
 
@@ -116,23 +115,23 @@ pub(super) fn find<'a>(this: &str, name: &str, args: Args<'a>) -> Result<Value<'
     let (window, offset) = window(name, this, [start, stop])?;
     let Some(window) = window else {
         return match name {
-            "count" => Ok(Value::Int(0)),
-            "find" | "rfind" => Ok(Value::Int(-1)),
+            "count" => Ok(Value::int(0)),
+            "find" | "rfind" => Ok(Value::int(-1)),
             _ => Err(value_error("substring not found")),
         };
     };
     let found = match name {
         "count" if needle.is_empty() => {
-            return Ok(Value::Int(window.chars().count() as i128 + 1));
+            return Ok(Value::int(window.chars().count() as i128 + 1));
         }
-        "count" => return Ok(Value::Int(window.matches(&**needle).count() as i128)),
-        "find" | "index" => window.find(&**needle),
-        _ => window.rfind(&**needle),
+        "count" => return Ok(Value::int(window.matches(needle).count() as i128)),
+        "find" | "index" => window.find(needle),
+        _ => window.rfind(needle),
     };
     match found {
-        Some(at) => Ok(Value::Int((offset + window[..at].chars().count()) as i128)),
+        Some(at) => Ok(Value::int((offset + window[..at].chars().count()) as i128)),
         None if name.ends_with("index") => Err(value_error("substring not found")),
-        None => Ok(Value::Int(-1)),
+        None => Ok(Value::int(-1)),
     }
 }
 
@@ -148,16 +147,12 @@ pub(super) fn affix(this: &str, name: &str, args: Args<'_>) -> Result<bool> {
             return Err(type_error(message));
         };
         Ok(window.is_some_and(|window| {
-            if name == "startswith" {
-                window.starts_with(&**affix)
-            } else {
-                window.ends_with(&**affix)
-            }
+            if name == "startswith" { window.starts_with(affix) } else { window.ends_with(affix) }
         }))
     };
     match &affix {
         Value::Tuple(items) => {
-            for item in items.iter() {
+            for item in *items {
                 if test(item)? {
                     return Ok(true);
                 }
@@ -169,7 +164,7 @@ pub(super) fn affix(this: &str, name: &str, args: Args<'_>) -> Result<bool> {
 }
 
 /// `strip`, `lstrip` and `rstrip`.
-pub(super) fn strip<'a>(this: &Str<'a>, name: &str, args: Args<'a>) -> Result<Str<'a>> {
+pub(super) fn strip<'a>(this: &'a str, name: &str, args: Args<'a>) -> Result<&'a str> {
     let [chars] = args.bind(name, [""], 0)?;
     let chars = match &chars {
         None | Some(Value::None) => None,
@@ -184,7 +179,7 @@ pub(super) fn strip<'a>(this: &Str<'a>, name: &str, args: Args<'a>) -> Result<St
         "rstrip" => this.trim_end_matches(test),
         _ => this.trim_matches(test),
     };
-    Ok(this.part(stripped))
+    Ok(stripped)
 }
 
 /// `replace`

@@ -1,5 +1,7 @@
 //! The methods of `str` and `Markup`.
 
+use bumpalo::Bump;
+
 use super::casing::{capitalize, casefold, is_cased, is_title_text, lower, swapcase, title};
 use super::format;
 use super::search::{affix, find, partition, replace, split, strip};
@@ -7,7 +9,7 @@ use crate::jinja::args::{Args, int, int_or, text};
 use crate::jinja::error::{Result, type_error};
 use crate::jinja::ops::{escape, escaped, iterate};
 use crate::jinja::python::{is_alpha, is_decimal, is_digit, is_numeric, is_printable};
-use crate::jinja::value::{Str, Value};
+use crate::jinja::value::Value;
 
 /// Every public attribute of Python's `str`.
 pub(super) const NAMES: [&str; 47] = [
@@ -61,20 +63,23 @@ pub(super) const NAMES: [&str; 47] = [
 ];
 
 pub(super) fn call<'a>(
-    this: &Str<'a>,
+    arena: &'a Bump,
+    this: &'a str,
     markup: bool,
     name: &str,
     args: Args<'a>,
 ) -> Result<Value<'a>> {
-    let wrap = |text: Str<'a>| if markup { Value::Markup(text) } else { Value::Str(text) };
-    let same = |text: String| Ok(wrap(text.into()));
-    let list = |parts: Vec<Str<'a>>| Ok(Value::list(parts.into_iter().map(wrap).collect()));
+    let wrap = |text: &'a str| if markup { Value::Markup(text) } else { Value::Str(text) };
+    let same = |text: String| Ok(wrap(arena.alloc_str(&text)));
+    let list = |parts: Vec<&'a str>| {
+        Ok(Value::List(arena.alloc_slice_fill_iter(parts.into_iter().map(wrap))))
+    };
     match name {
         "strip" | "lstrip" | "rstrip" => Ok(wrap(strip(this, name, args)?)),
         "split" => list(split(this, false, args)?),
         "rsplit" => list(split(this, true, args)?),
-        "partition" => Ok(Value::tuple(partition(this, false, args)?.map(wrap).into())),
-        "rpartition" => Ok(Value::tuple(partition(this, true, args)?.map(wrap).into())),
+        "partition" => Ok(Value::tuple(arena, partition(this, false, args)?.map(wrap))),
+        "rpartition" => Ok(Value::tuple(arena, partition(this, true, args)?.map(wrap))),
         "startswith" | "endswith" => Ok(Value::Bool(affix(this, name, args)?)),
         "find" | "rfind" | "index" | "rindex" | "count" => find(this, name, args),
         "replace" => {
@@ -82,33 +87,33 @@ pub(super) fn call<'a>(
             let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
             let count = int_or(name, count.as_ref(), -1)?;
             text(name, &new)?;
-            let new = if markup { escaped(&new) } else { new.to_str() };
-            same(replace(this, text(name, &old)?, &new, count))
+            let new = if markup { escaped(arena, &new) } else { new.to_str(arena) };
+            same(replace(this, text(name, &old)?, new, count))
         }
         "splitlines" => {
             let [keep] = args.bind(name, ["keepends"], 0)?;
             let keep = keep.is_some_and(|keep| keep.is_true());
-            list(split_lines(this, keep).into_iter().map(|line| this.part(line)).collect())
+            list(split_lines(this, keep))
         }
         "removeprefix" | "removesuffix" => {
             let [affix] = args.bind(name, [""], 1)?.map(Option::unwrap_or_default);
             let affix = text(name, &affix)?;
             let rest = if name == "removeprefix" {
-                this.strip_prefix(&**affix)
+                this.strip_prefix(affix)
             } else {
-                this.strip_suffix(&**affix)
+                this.strip_suffix(affix)
             };
-            Ok(wrap(rest.map_or_else(|| this.clone(), |rest| this.part(rest))))
+            Ok(wrap(rest.unwrap_or(this)))
         }
         "join" => {
             let [items] = args.bind(name, [""], 1)?.map(Option::unwrap_or_default);
             let mut out = String::new();
-            for (i, item) in iterate(&items)?.iter().enumerate() {
+            for (i, item) in iterate(arena, &items)?.iter().enumerate() {
                 if i > 0 {
                     out.push_str(this);
                 }
                 match item {
-                    item if markup => out.push_str(&escaped(item)),
+                    item if markup => out.push_str(escaped(arena, item)),
                     Value::Str(item) | Value::Markup(item) => out.push_str(item),
                     item => {
                         let found = item.type_name().as_str();
@@ -120,14 +125,15 @@ pub(super) fn call<'a>(
             }
             same(out)
         }
-        "format" => same(format::format(this, &args, markup)?),
+        "format" => same(format::format(arena, this, args, markup)?),
         "format_map" => {
             let [mapping] = args.bind(name, [""], 1)?.map(Option::unwrap_or_default);
             let Value::Dict(dict) = &mapping else {
                 return Err(type_error("format_map() wants a dict"));
             };
-            let keyword = dict.entries.iter().map(|(k, v)| (k.to_str(), v.clone())).collect();
-            same(format::format(this, &Args { positional: Vec::new(), keyword }, markup)?)
+            let keyword = dict.entries.iter().map(|(k, v)| (k.to_str(arena), *v));
+            let keyword = arena.alloc_slice_fill_iter(keyword);
+            same(format::format(arena, this, Args { positional: &[], keyword }, markup)?)
         }
         "center" | "ljust" | "rjust" => {
             let [width, fill] = args.bind(name, ["", ""], 1)?;

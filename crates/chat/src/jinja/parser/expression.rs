@@ -2,7 +2,9 @@
 //! power, sign, postfix and filters.
 
 use super::Parser;
-use crate::jinja::ast::{BinaryOp, CallArgs, CompareOp, Const, Expr, FilterExpr, Name, TestExpr};
+use crate::jinja::ast::{
+    Attr, BinaryOp, CallArgs, CompareOp, Const, Expr, FilterExpr, Name, TestExpr,
+};
 use crate::jinja::error::{Result, syntax};
 use crate::jinja::filters;
 use crate::jinja::lexer::Kind;
@@ -330,7 +332,7 @@ impl Parser {
     fn subscript(&mut self, object: Expr) -> Result<Expr> {
         if self.skip_op(".") {
             return match self.next() {
-                Kind::Name(name) => Ok(Expr::Attr(Box::new(object), name)),
+                Kind::Name(name) => Ok(Expr::Attr(Box::new(object), Attr::new(name))),
                 Kind::Int(n) => {
                     Ok(Expr::Item(Box::new(object), Box::new(Expr::Const(Const::Int(n)))))
                 }

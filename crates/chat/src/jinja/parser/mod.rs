@@ -6,7 +6,7 @@ mod statement;
 pub(crate) use statement::target_names;
 
 use super::ast::Stmt;
-use super::error::{Error, Result, syntax};
+use super::error::{Failure, Result, syntax};
 use super::lexer::{Kind, Token, lex};
 
 /// Deepest nesting of expressions and statements; far above any real template, far below the stack.
@@ -92,7 +92,7 @@ impl Parser {
         }
     }
 
-    fn unexpected(&self, expected: &str) -> Error {
+    fn unexpected(&self, expected: &str) -> Failure {
         let found = match self.kind() {
             Kind::Data(_) => "template text".into(),
             Kind::BlockBegin => "'{%'".into(),
