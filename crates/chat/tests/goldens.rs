@@ -1,8 +1,8 @@
 //! Every template renders every case to the same bytes as transformers 5.23, and fails where it
 //! fails. `tests/fixtures/chat_templates/README.md` says how the expected texts are made.
 //!
-//! With `POSTTRAIN_TEMPLATE_COLLECTION` set to a folder made by `fetch_collection.py`, the whole
-//! collection of more than 200 templates is compared as well.
+//! The ignored test compares the whole collection of more than 200 templates, in the folder of
+//! `fetch_collection.py` that `POSTTRAIN_TEMPLATE_COLLECTION` names.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
@@ -107,8 +107,10 @@ fn renders_equal_transformers() {
 }
 
 #[test]
+#[ignore = "needs the templates of fetch_collection.py"]
 fn the_whole_collection_equals_transformers() {
-    let Ok(folder) = std::env::var("POSTTRAIN_TEMPLATE_COLLECTION") else { return };
+    let folder = std::env::var("POSTTRAIN_TEMPLATE_COLLECTION");
+    let folder = folder.expect("POSTTRAIN_TEMPLATE_COLLECTION names the folder of the collection");
     let folder = Path::new(&folder);
     let (templates, cases) = compare(&folder.join("templates"), &folder.join("expected"));
     println!("{templates} templates, {cases} cases");

@@ -151,13 +151,14 @@ pub(crate) fn slice<'a>(
     for (bound, part) in limits.iter_mut().zip(&parts) {
         *bound = match part {
             Value::None | Value::Unset => None,
-            part => match part.as_int() {
-                Some(n) => Some(n),
-                None => {
+            part => {
+                if let Some(n) = part.as_int() {
+                    Some(n)
+                } else {
                     let found = part.type_name().as_str();
                     return Err(type_error(format!("slice indices must be integers, not {found}")));
                 }
-            },
+            }
         };
     }
     let [start, stop, step] = limits;

@@ -72,6 +72,7 @@ impl Attr {
 
 /// A variable: `depth` functions (macro bodies) outward, then its slot there.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_field_names, reason = "a name has a name")]
 pub(crate) struct Name {
     pub(crate) name: String,
     pub(crate) depth: u32,

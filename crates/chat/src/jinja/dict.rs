@@ -107,15 +107,14 @@ impl<'a> Namespace<'a> {
 
     /// Assigns in place; only a new name needs a new array.
     pub(crate) fn set(&self, arena: &'a Bump, key: &'a str, value: Value<'a>) {
-        match self.find(key) {
-            Some(cell) => cell.set(value),
-            None => {
-                let old = self.entries.get();
-                let new = (Value::Str(key), Cell::new(value));
-                let mut entries = ArenaVec::with_capacity_in(old.len() + 1, arena);
-                entries.extend(old.iter().cloned().chain([new]));
-                self.entries.set(entries.into_bump_slice());
-            }
+        if let Some(cell) = self.find(key) {
+            cell.set(value);
+        } else {
+            let old = self.entries.get();
+            let new = (Value::Str(key), Cell::new(value));
+            let mut entries = ArenaVec::with_capacity_in(old.len() + 1, arena);
+            entries.extend(old.iter().cloned().chain([new]));
+            self.entries.set(entries.into_bump_slice());
         }
     }
 

@@ -324,9 +324,8 @@ pub(crate) fn hashable(key: &Value<'_>) -> Result<()> {
 /// `iter(value)`, read to its end.
 pub(crate) fn iterate<'a>(arena: &'a Bump, value: &Value<'a>) -> Result<&'a [Value<'a>]> {
     Ok(match value {
-        Value::Unset => &[],
         Value::Undefined(Undefined::Unsafe(_), _) => return Err(undefined_error(value)),
-        Value::Undefined(..) => &[],
+        Value::Unset | Value::Undefined(..) => &[],
         Value::List(items) | Value::Tuple(items) | Value::Group(items) => items,
         Value::Str(text) | Value::Markup(text) => {
             let mut chars = ArenaVec::with_capacity_in(text.len(), arena);

@@ -114,6 +114,7 @@ pub(crate) fn format(format: &str, args: &Value<'_>, markup: bool) -> Result<Str
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the format")]
 struct Spec {
     alternate: bool,
     zero: bool,
@@ -255,14 +256,14 @@ pub(crate) fn float_text(
     alternate: bool,
 ) -> String {
     let precision = precision.unwrap_or(6);
-    let text = if !x.is_finite() {
-        float_repr(x)
-    } else {
+    let text = if x.is_finite() {
         match conversion.to_ascii_lowercase() {
             'f' => format!("{x:.precision$}"),
             'e' => exponent(x, precision),
             _ => general(x, precision.max(1), alternate),
         }
+    } else {
+        float_repr(x)
     };
     if conversion.is_ascii_uppercase() { text.to_ascii_uppercase() } else { text }
 }

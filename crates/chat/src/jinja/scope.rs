@@ -380,7 +380,9 @@ fn stored_names(body: &[Stmt]) -> Vec<String> {
                 }
                 StmtKind::Macro(macro_) => push_names(&Target::Name(macro_.name.clone()), names),
                 StmtKind::If { branches, otherwise } => {
-                    branches.iter().for_each(|(_, body)| collect(body, names));
+                    for (_, body) in branches {
+                        collect(body, names);
+                    }
                     collect(otherwise, names);
                 }
                 _ => {}

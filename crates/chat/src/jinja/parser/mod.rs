@@ -1,6 +1,7 @@
 //! Tokens to tree, after the grammar of Jinja2 3.1.
 
 mod expression;
+mod postfix;
 mod statement;
 
 pub(crate) use statement::target_names;
@@ -74,12 +75,11 @@ impl Parser {
     }
 
     fn expect_name(&mut self) -> Result<String> {
-        match self.next() {
-            Kind::Name(name) => Ok(name),
-            _ => {
-                self.at -= 1;
-                Err(self.unexpected("a name"))
-            }
+        if let Kind::Name(name) = self.next() {
+            Ok(name)
+        } else {
+            self.at -= 1;
+            Err(self.unexpected("a name"))
         }
     }
 
