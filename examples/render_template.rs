@@ -9,9 +9,10 @@
 //! The text goes to standard output to the byte, without a newline of its own. `--mask` prints the
 //! spans that would be trained instead, one JSON object a line, in characters of the text. Where the
 //! template raises, its message goes to standard error and the exit status is 1.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
+#![allow(clippy::print_stderr, reason = "a program")]
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,8 +43,9 @@ struct Cli {
     /// Print the spans that would be trained, instead of the text.
     #[arg(long)]
     mask: bool,
-    /// Print what is wrong with the template and, with --model, its tokenizer.
-    #[arg(long, conflicts_with_all = ["mask", "conversation"])]
+    /// Print what is wrong with the template and, with --model, its tokenizer; with --conversation
+    /// also whether that one can be trained.
+    #[arg(long, conflicts_with = "mask")]
     doctor: bool,
 }
 
@@ -84,6 +86,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Source { builtin: Some(builtin), .. } => ChatTemplate::builtin(*builtin),
         _ => unreachable!("clap asks for one of them"),
     };
+    let mut out = std::io::stdout().lock();
     if cli.doctor {
         let with_tokenizer =
             cli.source.model.as_ref().filter(|m| m.join("tokenizer.json").exists());
@@ -91,8 +94,10 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
             Some(folder) => ChatTokenizer::from_model(folder)?.diagnose(),
             None => template.diagnose(),
         };
-        print!("{diagnosis}");
-        return Ok(());
+        write!(out, "{diagnosis}")?;
+        if cli.conversation.is_none() {
+            return Ok(());
+        }
     }
     let path = cli.conversation.as_ref().ok_or("--conversation is missing")?;
     let mut chat = JsonChat::read(path)?;
@@ -104,15 +109,25 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         continue_final_message: cli.continue_final_message.then_some(ContinueFinal::Content),
         ..RenderOptions::default()
     };
+    if cli.doctor {
+        let what = path.display();
+        match template.trained_spans(&chat, &options, TrainedTurns::Flagged) {
+            Ok((_, spans)) => {
+                writeln!(out, "fine     {what}: {} spans would be trained", spans.len())?;
+            }
+            Err(error) => writeln!(out, "PROBLEM  {what}: {error}")?,
+        }
+        return Ok(());
+    }
     if !cli.mask {
-        print!("{}", template.render(&chat, &options)?);
+        write!(out, "{}", template.render(&chat, &options)?)?;
         return Ok(());
     }
     let (text, spans) = template.trained_spans(&chat, &options, TrainedTurns::Flagged)?;
     let chars = |at: usize| text[..at].chars().count();
     for span in spans {
         let (start, end) = (chars(span.start), chars(span.end));
-        println!("{}", serde_json::json!({"start": start, "end": end, "text": &text[span]}));
+        writeln!(out, "{}", serde_json::json!({"start": start, "end": end, "text": &text[span]}))?;
     }
     Ok(())
 }

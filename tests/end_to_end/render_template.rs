@@ -103,6 +103,8 @@ fn a_model_folder_with_its_doctor() {
     for check in ["roles", "bos", "end of turn", "pad", "prefixes", "mask", "tools"] {
         assert!(report.contains(check), "no {check} in {report}");
     }
+    let report = stdout(&["--builtin", "chatml", "--conversation", CONVERSATION, "--doctor"]);
+    assert!(report.contains("2 spans would be trained"), "{report}");
     let report = stdout(&["--builtin", "llama2", "--doctor"]);
     assert!(report.contains("tool calls"), "{report}");
 }
@@ -128,6 +130,8 @@ fn broken_input_is_named() {
     assert!(with(&typo).contains("mesages"), "{}", with(&typo));
     let text = files.write("s.json", r#"["hi"]"#);
     assert!(with(&text).contains("message 0 is a string"), "{}", with(&text));
+    let option = files.write("o.json", r#"{"messages": [], "add_generation_prompt": true}"#);
+    assert!(with(&option).contains("`add_generation_prompt`"), "{}", with(&option));
     let empty = files.write("e.json", "[]");
     assert!(with(&empty).contains("empty"), "{}", with(&empty));
     let syntax = files.write("s.jinja", "a\n{% if x %}");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result, kind, read_json};
 use crate::jinja::{Dict, DictBuilder, Value, copy_map, from_json, from_map};
-use crate::sanitize::{ControlTokens, Sanitize};
+use crate::sanitize::{ControlTokens, Sanitize, strip_map};
 
 /// A conversation that a chat template can render.
 ///
@@ -20,6 +20,7 @@ pub(crate) mod sealed {
     use bumpalo::Bump;
 
     use super::Input;
+    use crate::error::Result;
     use crate::sanitize::{ControlTokens, Sanitize};
 
     pub trait Sealed {
@@ -33,7 +34,7 @@ pub(crate) mod sealed {
         fn has_arguments(&self) -> bool;
         /// For every message whether it is an assistant turn, and its own flag for training.
         #[doc(hidden)]
-        fn turns(&self) -> Vec<(bool, Option<bool>)>;
+        fn turns(&self) -> Result<Vec<(bool, Option<bool>)>>;
         /// A copy with its control tokens wrapped in marks; `None` when there is none to wrap.
         #[doc(hidden)]
         fn marked(&self, tokens: &ControlTokens, which: Sanitize) -> Option<Self>
@@ -86,10 +87,10 @@ impl sealed::Sealed for Conversation {
         self.messages.iter().any(|message| !message.tool_calls.is_empty())
     }
 
-    fn turns(&self) -> Vec<(bool, Option<bool>)> {
+    fn turns(&self) -> Result<Vec<(bool, Option<bool>)>> {
         let turn =
             |message: &Message| (message.role == posttrain_core::Role::Assistant, message.train);
-        self.messages.iter().map(turn).collect()
+        Ok(self.messages.iter().map(turn).collect())
     }
 
     fn marked(&self, tokens: &ControlTokens, which: Sanitize) -> Option<Self> {
@@ -218,6 +219,15 @@ impl JsonChat {
                 ));
             }
         };
+        for key in ["add_generation_prompt", "continue_final_message", "chat_template"] {
+            if variables.contains_key(key) {
+                return Err(Error::Form {
+                    what: format!("the key `{key}` of the conversation"),
+                    found: "an option of the rendering".into(),
+                    expected: "a variable of the template; set the option where you render",
+                });
+            }
+        }
         let Some(messages) = variables.shift_remove("messages") else {
             let keys: Vec<&String> = variables.keys().collect();
             return Err(Error::Form {
@@ -248,26 +258,34 @@ impl JsonChat {
         Ok(Self { messages, tools, documents, variables })
     }
 
-    /// Replaces the tools by those of a file: a list of objects.
+    /// Replaces the tools: a list of objects.
+    ///
+    /// # Errors
+    /// [`Error::Form`] when an item is not an object.
+    pub fn with_tools(self, tools: Vec<Json>) -> Result<Self> {
+        match tools.iter().position(|tool| !tool.is_object()) {
+            None => Ok(Self { tools: Some(tools), ..self }),
+            Some(i) => Err(Error::Form {
+                what: format!("tool {i}"),
+                found: kind(&tools[i]),
+                expected: "an object, the JSON schema of a tool",
+            }),
+        }
+    }
+
+    /// Replaces the tools by the list in a file.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::Json`] with line and column, or [`Error::Form`].
     pub fn with_tools_file(self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let form = |what: String, found: &Json, expected| Error::Form {
-            what,
-            found: kind(found),
-            expected,
-        };
         match read_json(path)? {
-            Json::Array(tools) => match tools.iter().position(|tool| !tool.is_object()) {
-                None => Ok(Self { tools: Some(tools), ..self }),
-                Some(i) => {
-                    let what = format!("tool {i} of {}", path.display());
-                    Err(form(what, &tools[i], "an object, the JSON schema of a tool"))
-                }
-            },
-            found => Err(form(path.display().to_string(), &found, "a list of tools")),
+            Json::Array(tools) => self.with_tools(tools),
+            found => Err(Error::Form {
+                what: path.display().to_string(),
+                found: kind(&found),
+                expected: "a list of tools",
+            }),
         }
     }
 }
@@ -312,15 +330,20 @@ impl sealed::Sealed for JsonChat {
         false
     }
 
-    fn turns(&self) -> Vec<(bool, Option<bool>)> {
-        let turn = |message: &Map<String, Json>| {
+    fn turns(&self) -> Result<Vec<(bool, Option<bool>)>> {
+        let turn = |(i, message): (usize, &Map<String, Json>)| {
             let assistant = message.get("role").and_then(Json::as_str) == Some("assistant");
-            let flag = message.get("train").or_else(|| message.get("weight"));
-            let flag =
-                flag.and_then(|flag| flag.as_bool().or_else(|| flag.as_f64().map(|w| w != 0.0)));
-            (assistant, flag)
+            let given = |key| message.get(key).filter(|flag| !flag.is_null());
+            let flag = given("weight").or_else(|| given("train"));
+            let flag = flag.map(posttrain_core::training_flag).transpose();
+            let flag = flag.map_err(|found| Error::Form {
+                what: format!("the weight of message {i}"),
+                found,
+                expected: "0, 1, true or false",
+            })?;
+            Ok((assistant, flag))
         };
-        self.messages.iter().map(turn).collect()
+        self.messages.iter().enumerate().map(turn).collect()
     }
 
     fn marked(&self, tokens: &ControlTokens, which: Sanitize) -> Option<Self> {
@@ -330,14 +353,21 @@ impl sealed::Sealed for JsonChat {
         let mut chat = self.clone();
         let mut changed = false;
         for message in &mut chat.messages {
+            // Any role but these may carry what somebody else wrote.
             let role = message.get("role").and_then(Json::as_str);
-            if which == Sanitize::All || matches!(role, Some("user" | "tool")) {
+            let trusted = matches!(role, Some("assistant" | "system" | "developer"));
+            if which == Sanitize::All || !trusted {
                 tokens.mark_map(message, &mut changed);
+            } else {
+                strip_map(message, &mut changed);
             }
         }
         let tools = chat.tools.iter_mut().filter(|_| which == Sanitize::All);
         for item in tools.chain(&mut chat.documents).flatten().filter_map(Json::as_object_mut) {
             tokens.mark_map(item, &mut changed);
+        }
+        if which == Sanitize::All {
+            tokens.mark_variables(&mut chat.variables, &mut changed);
         }
         changed.then_some(chat)
     }

@@ -124,7 +124,8 @@ pub enum Error {
     },
     /// A forged control token cannot be written as plain text with this tokenizer.
     #[error(
-        "the text holds the control token {token:?}, which this tokenizer also makes from plain text"
+        "the text forges the control token {token:?}, which this tokenizer also makes from plain \
+         text; drop the row, or turn sanitising off if the text is trusted"
     )]
     ControlToken {
         /// The token.

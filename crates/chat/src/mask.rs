@@ -29,25 +29,14 @@ pub enum TrainedTurns {
     Last,
 }
 
-/// Tokens that end a turn in common templates. The end token of the tokenizer is added to them.
-const END_TOKENS: [&str; 16] = [
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|eot|>",
-    "<end_of_turn>",
-    "<turn|>",
-    "</s>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<｜end▁of▁sentence｜>",
-    "<|end_of_sentence|>",
-    "<|eos|>",
-];
+/// A rendered conversation with what of it is trained.
+pub(crate) struct Trained {
+    pub(crate) text: String,
+    /// Byte ranges of the text.
+    pub(crate) spans: Vec<Range<usize>>,
+    /// Where trained turns end, as far as it is known: there the stop token is looked for.
+    pub(crate) ends: Vec<usize>,
+}
 
 impl ChatTemplate {
     /// Renders a conversation with the byte ranges of the text that would be trained.
@@ -76,40 +65,35 @@ impl ChatTemplate {
         options: &RenderOptions,
         turns: TrainedTurns,
     ) -> Result<(String, Vec<Range<usize>>)> {
+        let trained = self.trained(chat, options, turns)?;
+        Ok((trained.text, trained.spans))
+    }
+
+    pub(crate) fn trained(
+        &self,
+        chat: &impl Chat,
+        options: &RenderOptions,
+        turns: TrainedTurns,
+    ) -> Result<Trained> {
         if options.continue_final_message.is_some() {
             return Err(Error::Continue("a turn that is left open cannot be trained".into()));
         }
         let without = RenderOptions { add_generation_prompt: false, ..options.clone() };
         let with = RenderOptions { add_generation_prompt: true, ..options.clone() };
         arena::with(|arena| {
-            let prepared = self.prepare(arena, chat, options)?;
-            let rendered = self.render_prepared(&prepared, options)?;
+            let prepared = &self.prepare(arena, chat, options)?;
+            let rendered = self.render_prepared(prepared, options)?;
+            let text = rendered.text;
             let selected = select(&prepared.turns, turns)?;
-            let assistants = prepared.turns.iter().filter(|(assistant, _)| *assistant).count();
-            let spans = if prepared.named.template.has_generation() {
-                let mut spans = rendered.generation;
-                spans.retain(|span| !span.is_empty());
-                if spans.is_empty() {
-                    let reason = "the template's {% generation %} blocks wrote nothing".into();
-                    return Err(Error::EmptyMask { reason });
-                }
-                if selected.len() < assistants {
-                    if spans.len() != assistants {
-                        let (spans, turns) = (spans.len(), assistants);
-                        return Err(Error::GenerationBlocks { spans, turns });
-                    }
-                    let turn =
-                        |at: &usize| prepared.turns[..*at].iter().filter(|(a, _)| *a).count();
-                    spans = selected.iter().map(|at| spans[turn(at)].clone()).collect();
-                }
-                spans
+            let prefixes = Prefixes { template: self, prepared, without: &without, with: &with };
+            let (spans, ends) = if prepared.named.template.has_generation() {
+                prefixes.generation(&text, rendered.generation, &selected)?
             } else {
-                let prepared = &prepared;
-                let prefixes =
-                    Prefixes { template: self, prepared, without: &without, with: &with };
-                prefixes.spans(&rendered.text, &selected)?
+                let spans = prefixes.spans(&text, &selected)?;
+                let ends = spans.iter().map(|span| span.end).collect();
+                (spans, ends)
             };
-            Ok((rendered.text, spans))
+            Ok(Trained { text, spans, ends })
         })
     }
 }
@@ -124,22 +108,62 @@ struct Prefixes<'c> {
 }
 
 impl<'c> Prefixes<'c> {
-    fn render(
+    fn render(&self, options: &'c RenderOptions, count: usize) -> Result<String> {
+        self.template.render_prefix(self.prepared, options, count)
+    }
+
+    /// The generation blocks of the selected turns, and the ends of those turns.
+    fn generation(
         &self,
-        options: &'c RenderOptions,
-        count: usize,
-        sentinel: Option<&'c str>,
-    ) -> Result<String> {
-        self.template.render_prefix(self.prepared, options, count, sentinel)
+        whole: &str,
+        blocks: Vec<Range<usize>>,
+        selected: &[usize],
+    ) -> Result<(Vec<Range<usize>>, Vec<usize>)> {
+        let assistants = self.prepared.turns.iter().filter(|(assistant, _)| *assistant).count();
+        let turn = |at: usize| self.prepared.turns[..at].iter().filter(|(a, _)| *a).count();
+        let one_each = blocks.len() == assistants;
+        let mut spans: Vec<Range<usize>> = if one_each {
+            selected.iter().map(|&at| blocks[turn(at)].clone()).collect()
+        } else if selected.len() == assistants {
+            blocks
+        } else {
+            // Several blocks a turn, or one outside the turns: by the place where they start.
+            let (found, turns) = (blocks.len(), assistants);
+            let mut spans = Vec::new();
+            for &at in selected {
+                let fault = |_| Error::GenerationBlocks { spans: found, turns };
+                let start = if at == 0 { 0 } else { self.end(whole, at).map_err(fault)? };
+                let end = self.end(whole, at + 1).map_err(fault)?;
+                spans.extend(blocks.iter().filter(|b| b.start >= start && b.start < end).cloned());
+            }
+            spans
+        };
+        spans.retain(|span| !span.is_empty());
+        let Some(last) = spans.last() else {
+            let reason = "the template's {% generation %} blocks wrote nothing".into();
+            return Err(Error::EmptyMask { reason });
+        };
+        let ends = if one_each { spans.iter().map(|s| s.end).collect() } else { vec![last.end] };
+        Ok((spans, ends))
     }
 
     fn spans(&self, whole: &str, selected: &[usize]) -> Result<Vec<Range<usize>>> {
         let mut spans = Vec::with_capacity(selected.len());
         for &at in selected {
-            let start = self.turn_start(whole, at)?;
-            let until = self.render(self.without, at + 1, None)?;
-            check_prefix(&until, whole, || format!("the end of assistant message {at}"))?;
-            let end = self.without_trailing_space(&whole[..until.len()], start);
+            let start = self.start(whole, at)?;
+            let mut end = self.end(whole, at + 1)?;
+            // Some templates write the end token only when another message follows.
+            if let Some(eos) =
+                self.template.special_token("eos_token").filter(|eos| !eos.is_empty())
+                && whole[end..].starts_with(eos)
+                && !whole[..end].ends_with(eos)
+            {
+                end += eos.len();
+            }
+            // White space behind the end token is no part of the answer.
+            if self.ends_with_token(at)? {
+                end = whole[..end].trim_end_matches(is_space).len();
+            }
             if start >= end {
                 let reason = format!("the template writes nothing for assistant message {at}");
                 return Err(Error::EmptyMask { reason });
@@ -150,32 +174,52 @@ impl<'c> Prefixes<'c> {
     }
 
     /// Where the text of message `at` starts, behind the header that a generation prompt writes.
-    fn turn_start(&self, whole: &str, at: usize) -> Result<usize> {
-        let what = || format!("the start of assistant message {at}");
+    fn start(&self, whole: &str, at: usize) -> Result<usize> {
+        let mut before = 0;
         if at > 0 {
-            let before = self.render(self.without, at, None)?;
-            let prompt = self.render(self.with, at, None)?;
-            if prompt != before && whole.starts_with(&prompt) {
+            before = self.end(whole, at)?;
+            let prompt = self.render(self.with, at)?;
+            if prompt.len() > before && whole.starts_with(&prompt) {
                 return Ok(prompt.len());
             }
-            check_prefix(&before, whole, what)?;
         }
         // Either the template has no generation prompt, or its prompt opens something that the turn
-        // does not have (a reasoning block). Two turns that differ from their first character on
-        // show where the header ends.
-        let one = self.render(self.without, at, Some("\u{e000}"))?;
-        let two = self.render(self.without, at, Some("\u{f8ff}"))?;
-        let header = &one[..common_prefix(&one, &two)];
-        check_prefix(header, whole, what)?;
-        Ok(header.len())
+        // does not have (a reasoning block). The same conversation with two other answers, which
+        // differ from their first character on, shows where the header ends.
+        let one = self.template.render_replaced(self.prepared, self.without, at, "\u{e000}")?;
+        let two = self.template.render_replaced(self.prepared, self.without, at, "\u{f8ff}")?;
+        let header = common_prefix(&one[..common_prefix(&one, &two)], whole);
+        if header < before {
+            check_prefix(&one[..before.min(one.len())], whole, || {
+                format!("the start of assistant message {at}")
+            })?;
+        }
+        Ok(header.max(before))
     }
 
-    /// The end of a turn, without the white space behind its end token.
-    fn without_trailing_space(&self, text: &str, start: usize) -> usize {
-        let trimmed = text.trim_end_matches(is_space);
-        let eos = self.template.special_token("eos_token");
-        let ends = END_TOKENS.into_iter().chain(eos).any(|token| trimmed.ends_with(token));
-        if ends && trimmed.len() > start { trimmed.len() } else { text.len() }
+    /// Where the first `count` messages end in the whole text.
+    fn end(&self, whole: &str, count: usize) -> Result<usize> {
+        let prefix = self.render(self.without, count)?;
+        if !whole.starts_with(&prefix)
+            // Without a generation prompt some templates close the text with the end token.
+            && let Some(eos) = self.template.special_token("eos_token")
+            && let Some(open) = prefix.strip_suffix(eos)
+            && whole.starts_with(open)
+        {
+            return Ok(open.len());
+        }
+        check_prefix(&prefix, whole, || format!("the end of message {}", count - 1))?;
+        Ok(prefix.len())
+    }
+
+    /// Whether the template writes more than white space behind what message `at` says.
+    fn ends_with_token(&self, at: usize) -> Result<bool> {
+        const SENTINEL: &str = "\u{e000}\u{e000}";
+        let mut prepared = self.prepared.clone();
+        prepared.input.messages.truncate(at + 1);
+        let text = self.template.render_replaced(&prepared, self.without, at, SENTINEL)?;
+        let tail = text.rsplit_once(SENTINEL).map_or("", |(_, tail)| tail);
+        Ok(!tail.trim_matches(is_space).is_empty())
     }
 }
 

@@ -100,20 +100,44 @@ pub(crate) fn special_tokens(
     config: &Map<String, Json>,
 ) -> Result<Map<String, Json>> {
     let mut tokens = Map::new();
-    let mut take = |object: &Map<String, Json>| {
+    let mut take = |object: &Map<String, Json>, all: bool| {
         for (name, value) in object {
             let text = value.as_str().or_else(|| value.get("content").and_then(Json::as_str));
-            if let (true, Some(text)) = (name.ends_with("_token"), text) {
+            if let (true, Some(text)) = (all || name.ends_with("_token"), text) {
                 tokens.insert(name.clone(), text.into());
             }
         }
     };
-    take(config);
+    take(config, false);
     if let Some(Json::Object(extra)) = config.get("extra_special_tokens") {
-        take(extra);
+        take(extra, true);
     }
     if !config.contains_key("added_tokens_decoder") {
-        take(&json_object(&folder.join("special_tokens_map.json"))?);
+        take(&json_object(&folder.join("special_tokens_map.json"))?, false);
     }
     Ok(tokens)
+}
+
+/// `chat_control_tokens`: the added tokens that count as control tokens besides the special ones,
+/// for templates that build them from pieces.
+pub(crate) fn control_tokens(
+    folder: &Path,
+    config: &Map<String, Json>,
+) -> Result<Option<Vec<String>>> {
+    let form = |found: &Json| Error::Form {
+        what: format!(
+            "`chat_control_tokens` in {}",
+            folder.join("tokenizer_config.json").display()
+        ),
+        found: kind(found),
+        expected: "a list of strings",
+    };
+    match config.get("chat_control_tokens") {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Array(tokens)) => {
+            let text = |token: &Json| token.as_str().map(str::to_owned).ok_or_else(|| form(token));
+            tokens.iter().map(text).collect::<Result<_>>().map(Some)
+        }
+        Some(found) => Err(form(found)),
+    }
 }

@@ -37,6 +37,10 @@ pub struct ChatTemplate {
     templates: BTreeMap<String, Arc<Named>>,
     /// `bos_token`, `eos_token` and the like, as the template sees them.
     special_tokens: Map<String, Json>,
+    /// Those of a built-in template, where nobody set others.
+    default_tokens: &'static [(&'static str, &'static str)],
+    /// `chat_control_tokens` of the tokenizer's configuration.
+    pub(crate) control_tokens: Option<Vec<String>>,
     clock: Clock,
 }
 
@@ -111,11 +115,8 @@ impl ChatTemplate {
 
     /// One of the templates that this crate brings along.
     pub fn builtin(builtin: Builtin) -> Self {
-        let mut template = Self::parse(builtin.source()).expect("the built-in templates parse");
-        for (name, token) in builtin.special_tokens() {
-            template.special_tokens.insert((*name).to_owned(), (*token).into());
-        }
-        template
+        let template = Self::parse(builtin.source()).expect("the built-in templates parse");
+        Self { default_tokens: builtin.special_tokens(), ..template }
     }
 
     /// The templates of a checkpoint folder: `chat_template.jinja` and
@@ -132,7 +133,22 @@ impl ChatTemplate {
         if templates.is_empty() {
             return Err(Error::NoTemplate { path: folder.to_owned() });
         }
-        Self::from_named(templates, source::special_tokens(folder, &config)?)
+        Self::from_named(templates, Map::new())?.with_tokens_of(folder)
+    }
+
+    /// Takes over the special tokens of a checkpoint folder, except those that were set before: for
+    /// a template of one's own, or a built-in one, on a model.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Json`] or [`Error::Form`] for a broken configuration.
+    pub fn with_tokens_of(mut self, folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let config = source::tokenizer_config(folder)?;
+        let mut tokens = source::special_tokens(folder, &config)?;
+        tokens.extend(std::mem::take(&mut self.special_tokens));
+        self.special_tokens = tokens;
+        self.control_tokens = source::control_tokens(folder, &config)?;
+        Ok(self)
     }
 
     /// Templates by name (`default`, `tool_use`, ...) with the special tokens that they may use.
@@ -150,7 +166,8 @@ impl ChatTemplate {
             compiled.insert(name, Arc::new(named));
         }
         let clock: Clock = Arc::new(|| jiff::Zoned::now().datetime());
-        Ok(Self { templates: compiled, special_tokens, clock })
+        let (default_tokens, control_tokens) = (&[], None);
+        Ok(Self { templates: compiled, special_tokens, default_tokens, control_tokens, clock })
     }
 
     /// Sets a special token (`bos_token`, `eos_token`, ...) that the template may use.
@@ -182,7 +199,10 @@ impl ChatTemplate {
 
     /// A special token by its name, as set by the tokenizer's configuration.
     pub fn special_token(&self, name: &str) -> Option<&str> {
-        self.special_tokens.get(name).and_then(Json::as_str)
+        let set = self.special_tokens.get(name).and_then(Json::as_str);
+        set.or_else(|| {
+            self.default_tokens.iter().find(|(k, _)| *k == name).map(|(_, token)| *token)
+        })
     }
 
     /// Renders a conversation to text.
@@ -237,7 +257,7 @@ impl ChatTemplate {
         options: &'c RenderOptions,
     ) -> Result<Prepared<'c>> {
         let (named, input) = self.variables(arena, chat, options)?;
-        Ok(Prepared { arena, named, input, turns: chat.turns() })
+        Ok(Prepared { arena, named, input, turns: chat.turns()? })
     }
 
     fn variables<'c>(
@@ -267,23 +287,38 @@ impl ChatTemplate {
         self.render_input(prepared.arena, prepared.named, prepared.input.clone(), options)
     }
 
-    /// Renders the first `count` messages, then possibly an assistant message with the content
-    /// `sentinel`, with a generation prompt or without.
+    /// Renders the first `count` messages, with a generation prompt or without.
     pub(crate) fn render_prefix<'c>(
         &'c self,
         prepared: &Prepared<'c>,
         options: &'c RenderOptions,
         count: usize,
-        sentinel: Option<&str>,
     ) -> Result<String> {
         let mut input = prepared.input.clone();
         input.messages.truncate(count);
-        if let Some(sentinel) = sentinel {
-            let mut message = DictBuilder::new(prepared.arena, 2);
-            message.push(Value::Str("role"), Value::Str("assistant"));
-            message.push(Value::Str("content"), Value::string(prepared.arena, sentinel));
-            input.messages.push(message.finish());
+        Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
+    }
+
+    /// Renders the whole conversation with another text in place of what message `at` says.
+    pub(crate) fn render_replaced<'c>(
+        &'c self,
+        prepared: &Prepared<'c>,
+        options: &'c RenderOptions,
+        at: usize,
+        text: &'static str,
+    ) -> Result<String> {
+        let mut input = prepared.input.clone();
+        let old = input.messages[at];
+        let mut message = DictBuilder::new(prepared.arena, old.entries.len() + 1);
+        for (key, value) in old.entries {
+            let said = key.equals_str("content")
+                || REASONING_FIELDS.iter().any(|field| key.equals_str(field));
+            if !said {
+                message.push(*key, *value);
+            }
         }
+        message.push(Value::Str("content"), Value::Str(text));
+        input.messages[at] = message.finish();
         Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
     }
 
@@ -307,6 +342,8 @@ impl ChatTemplate {
         };
         // Later variables win: special tokens, then the conversation's, then the options'.
         let mut variables: Vec<(&str, Value<'_>)> = Vec::with_capacity(16);
+        variables
+            .extend(self.default_tokens.iter().map(|(name, token)| (*name, Value::Str(token))));
         variables
             .extend(self.special_tokens.iter().map(|(k, v)| (k.as_str(), from_json(arena, v))));
         variables.extend(input.variables);
@@ -333,8 +370,13 @@ impl ChatTemplate {
                 let arena = Bump::new();
                 let input = crate::chat::sealed::Sealed::input(&chat, &arena, form);
                 let rendered = self.render_input(&arena, named, input, &options);
-                // A string that is quoted again shows its quotes escaped.
-                rendered.is_ok_and(|r| r.text.contains("Zanzibar") && !r.text.contains("\\\""))
+                // A string that is quoted again shows its quotes escaped, an object that is printed
+                // as it is shows Python's quotes.
+                let faults = ["\\\"", "'city'"];
+                rendered.is_ok_and(|rendered| {
+                    let text = &rendered.text;
+                    text.contains("Zanzibar") && !faults.iter().any(|fault| text.contains(fault))
+                })
             };
             if !renders(ArgumentForm::Object) && renders(ArgumentForm::Text) {
                 ArgumentForm::Text
@@ -346,6 +388,7 @@ impl ChatTemplate {
 }
 
 /// A conversation ready to be rendered.
+#[derive(Clone)]
 pub(crate) struct Prepared<'c> {
     arena: &'c Bump,
     pub(crate) named: &'c Named,

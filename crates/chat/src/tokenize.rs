@@ -1,5 +1,6 @@
 //! Conversations to token ids with their mask.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -9,8 +10,9 @@ use tokenizers::Tokenizer;
 
 use crate::chat::Chat;
 use crate::error::{Error, Result, kind, read_json};
-use crate::mask::TrainedTurns;
-use crate::sanitize::{ControlTokens, Sanitize, pieces};
+use crate::jinja::is_space;
+use crate::mask::{Trained, TrainedTurns};
+use crate::sanitize::{ControlTokens, MARK_END, MARK_START, Sanitize};
 use crate::template::{ChatTemplate, RenderOptions};
 
 /// A tokenizer with its chat template.
@@ -23,6 +25,7 @@ pub struct ChatTokenizer {
     template: ChatTemplate,
     stop_token_ids: Vec<u32>,
     control_tokens: ControlTokens,
+    control_ids: HashMap<u32, String>,
     /// The same tokenizer without added tokens, made when a forged control token is first met.
     plain: OnceLock<Result<Tokenizer, String>>,
 }
@@ -94,15 +97,17 @@ pub enum Warning {
         /// Trained tokens lost.
         trained_lost: usize,
     },
-    /// No trained turn ends with a token that stops the generation, so the model would not learn to
-    /// stop.
+    /// Trained turns do not end with a token that stops the generation, so the model would not
+    /// learn to stop.
     #[error(
-        "no trained token is one of the stop tokens {stop_tokens:?}: the model will not learn to \
-         stop. Use a template that ends assistant turns with one of them, or add its own end token \
-         to eos_token_id in generation_config.json"
+        "{turns} trained turns do not end with one of the stop tokens {stop_tokens:?}: the model will \
+         not learn to stop. Use a template that ends assistant turns with one of them, or add its \
+         own end token to eos_token_id in generation_config.json"
     )]
     StopNotTrained {
-        /// The texts of the stop tokens.
+        /// How many turns.
+        turns: usize,
+        /// The texts of the stop tokens; empty when the model names none.
         stop_tokens: Vec<String>,
     },
 }
@@ -120,15 +125,17 @@ impl ChatTokenizer {
         Self::from_model_with_template(folder, template)
     }
 
-    /// As [`ChatTokenizer::from_model`], with another template than the model's own.
+    /// As [`ChatTokenizer::from_model`], with another template than the model's own, which takes
+    /// over the model's special tokens.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for a missing or broken `tokenizer.json`.
+    /// Those of [`ChatTemplate::with_tokens_of`], and [`Error::Tokenizer`] for a missing or broken `tokenizer.json`.
     pub fn from_model_with_template(
         folder: impl AsRef<Path>,
         template: ChatTemplate,
     ) -> Result<Self> {
         let folder = folder.as_ref();
+        let template = template.with_tokens_of(folder)?;
         let path = folder.join("tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path)
             .map_err(|error| Error::Tokenizer(format!("{}: {error}", path.display())))?;
@@ -160,9 +167,10 @@ impl ChatTokenizer {
         stop.extend(eos);
         stop.sort_unstable();
         stop.dedup();
-        let control_tokens = ControlTokens::new(&control_tokens(&tokenizer, &template)?)?;
+        let control_ids = control_tokens(&tokenizer, &template)?;
+        let control_tokens = ControlTokens::new(control_ids.values().cloned())?;
         let plain = OnceLock::new();
-        Ok(Self { tokenizer, template, stop_token_ids: stop, control_tokens, plain })
+        Ok(Self { tokenizer, template, stop_token_ids: stop, control_tokens, control_ids, plain })
     }
 
     /// The tokenizer.
@@ -180,19 +188,26 @@ impl ChatTokenizer {
         &self.stop_token_ids
     }
 
-    /// A conversation for the model to answer: ids with a generation prompt, without a mask.
+    /// A conversation for the model to answer: ids with a generation prompt (unless the final
+    /// message is continued), without a mask. `turns` and `max_length` do not matter here.
     ///
     /// # Errors
     /// Those of [`ChatTemplate::render`], [`Error::Tokenizer`] and [`Error::ControlToken`].
-    pub fn encode_prompt(
-        &self,
-        chat: &impl Chat,
-        options: &RenderOptions,
-        sanitize: Sanitize,
-    ) -> Result<Vec<u32>> {
-        let marked = chat.marked(&self.control_tokens, sanitize);
-        let text = self.template.render(marked.as_ref().unwrap_or(chat), options)?;
-        Ok(self.encode_text(&text, marked.is_some())?.ids)
+    pub fn encode_prompt(&self, chat: &impl Chat, options: &EncodeOptions) -> Result<Vec<u32>> {
+        let mut render = self.marked_options(options);
+        render.add_generation_prompt = render.continue_final_message.is_none();
+        let marked = chat.marked(&self.control_tokens, options.sanitize);
+        let text = self.template.render(marked.as_ref().unwrap_or(chat), &render)?;
+        Ok(self.encode_text(&text, options.sanitize)?.ids)
+    }
+
+    /// The options of the rendering, their variables sanitised where everything is.
+    fn marked_options(&self, options: &EncodeOptions) -> RenderOptions {
+        let mut render = options.render.clone();
+        if options.sanitize == Sanitize::All {
+            self.control_tokens.mark_variables(&mut render.variables, &mut false);
+        }
+        render
     }
 
     /// A conversation for training: ids with the mask of the trained tokens.
@@ -203,27 +218,34 @@ impl ChatTokenizer {
     pub fn encode(&self, chat: &impl Chat, options: &EncodeOptions) -> Result<Encoded> {
         let marked = chat.marked(&self.control_tokens, options.sanitize);
         let source = marked.as_ref().unwrap_or(chat);
-        let (text, spans) = self.template.trained_spans(source, &options.render, options.turns)?;
-        let Tokens { mut ids, offsets } = self.encode_text(&text, marked.is_some())?;
+        let render = self.marked_options(options);
+        let Trained { text, spans, ends } =
+            self.template.trained(source, &render, options.turns)?;
+        let Tokens { mut ids, offsets } = self.encode_text(&text, options.sanitize)?;
         let mut mask = vec![false; ids.len()];
-        let mut stops = false;
         for span in &spans {
             // Tokens cover the text in order; all from the first that touches the span to the last.
             let first = offsets.partition_point(|&(_, end)| end <= span.start);
             let last = offsets.partition_point(|&(start, _)| start < span.end);
             mask[first..last.max(first)].fill(true);
-            stops |= ids[first..last.max(first)].iter().any(|id| self.stop_token_ids.contains(id));
         }
+        let stops = |&end: &usize| {
+            let until = offsets.partition_point(|&(start, _)| start < end);
+            let blank = |&(start, end): &(usize, usize)| text[start..end].chars().all(is_space);
+            let last = offsets[..until].iter().rposition(|range| !blank(range));
+            last.is_some_and(|last| self.stop_token_ids.contains(&ids[last]))
+        };
+        let endless = ends.iter().filter(|end| !stops(end)).count();
         let trained = mask.iter().filter(|&&trained| trained).count();
         if trained == 0 {
             let reason = "the trained text has no tokens".into();
             return Err(Error::EmptyMask { reason });
         }
         let mut warnings = Vec::new();
-        if !stops && !self.stop_token_ids.is_empty() {
-            let text = |&id: &u32| self.tokenizer.id_to_token(id).unwrap_or_else(|| id.to_string());
-            let stop_tokens = self.stop_token_ids.iter().map(text).collect();
-            warnings.push(Warning::StopNotTrained { stop_tokens });
+        if endless > 0 {
+            let name = |&id: &u32| self.tokenizer.id_to_token(id).unwrap_or_else(|| id.to_string());
+            let stop_tokens = self.stop_token_ids.iter().map(name).collect();
+            warnings.push(Warning::StopNotTrained { turns: endless, stop_tokens });
         }
         let tokens = ids.len();
         if let Some(max_length) = options.max_length.filter(|&max| max < tokens) {
@@ -243,14 +265,19 @@ impl ChatTokenizer {
         Ok(Encoded { ids, mask, warnings })
     }
 
-    /// Encodes rendered text; with `marked` the marked control tokens become plain text.
-    fn encode_text(&self, text: &str, marked: bool) -> Result<Tokens> {
-        if !marked {
+    /// Encodes rendered text; the marked control tokens in it become plain text.
+    fn encode_text(&self, text: &str, sanitize: Sanitize) -> Result<Tokens> {
+        if sanitize == Sanitize::Off {
             return encode(&self.tokenizer, text);
+        }
+        if !text.contains([MARK_START, MARK_END]) {
+            let tokens = encode(&self.tokenizer, text)?;
+            self.check_spelling(text, &tokens)?;
+            return Ok(tokens);
         }
         let newline = encode(&self.tokenizer, "\n")?.ids;
         let mut tokens = Tokens { ids: Vec::new(), offsets: Vec::new() };
-        for piece in pieces(text) {
+        for piece in self.control_tokens.pieces(text) {
             let tokenizer = if piece.plain { self.plain()? } else { &self.tokenizer };
             let found = if piece.start == 0 {
                 encode(tokenizer, piece.text)?
@@ -261,11 +288,27 @@ impl ChatTokenizer {
             if piece.plain && forbidden.is_some_and(|id| found.ids.contains(&id)) {
                 return Err(Error::ControlToken { token: piece.text.to_owned() });
             }
+            if !piece.plain {
+                self.check_spelling(piece.text, &found)?;
+            }
             tokens.ids.extend(found.ids);
             let shift = |(start, end): (usize, usize)| (start + piece.start, end + piece.start);
             tokens.offsets.extend(found.offsets.into_iter().map(shift));
         }
         Ok(tokens)
+    }
+
+    /// A normaliser can turn other text into a control token (`<TOOL>` into `<tool>`), which no
+    /// search in the text finds: each control token must stand in the text as it is spelt.
+    fn check_spelling(&self, text: &str, tokens: &Tokens) -> Result<()> {
+        for (id, &(start, end)) in tokens.ids.iter().zip(&tokens.offsets) {
+            if let Some(token) = self.control_ids.get(id)
+                && text.get(start..end).is_none_or(|found| found.trim() != token.trim())
+            {
+                return Err(Error::ControlToken { token: token.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn plain(&self) -> Result<&Tokenizer> {
@@ -309,8 +352,9 @@ fn inner(tokenizer: &Tokenizer, text: &str, newline: &[u32]) -> Result<Tokens> {
     encode(tokenizer, text)
 }
 
-/// The added tokens that text must not forge: the special ones, and those that the templates write.
-fn control_tokens(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Vec<String>> {
+/// The added tokens that text must not forge: the special ones, and those that the configuration
+/// lists as `chat_control_tokens`, or else those that the templates write.
+fn control_tokens(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<HashMap<u32, String>> {
     let mut written = String::new();
     for name in template.names() {
         for literal in template.select(Some(name), false)?.template.literals() {
@@ -318,12 +362,18 @@ fn control_tokens(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Vec<
             written.push('\0');
         }
     }
-    let added = tokenizer.get_added_tokens_decoder();
     let is_control = |token: &tokenizers::AddedToken| {
-        let blank = token.content.trim().is_empty();
-        token.special || !blank && written.contains(&token.content)
+        token.special
+            || match &template.control_tokens {
+                Some(listed) => listed.contains(&token.content),
+                None => !token.content.trim().is_empty() && written.contains(&token.content),
+            }
     };
-    Ok(added.into_values().filter(is_control).map(|token| token.content).collect())
+    let added = tokenizer.get_added_tokens_decoder().into_iter();
+    Ok(added
+        .filter(|(_, token)| is_control(token))
+        .map(|(id, token)| (id, token.content))
+        .collect())
 }
 
 /// `eos_token_id` of a configuration: a number or a list of numbers.

@@ -8,7 +8,7 @@ use posttrain_chat::{
     Builtin, ChatTemplate, ChatTokenizer, EncodeOptions, Error, JsonChat, RenderOptions, Sanitize,
     TrainedTurns, Truncation, Warning,
 };
-use posttrain_core::{Conversation, Message};
+use posttrain_core::{Content, Conversation, Message, Part};
 use serde_json::{Value as Json, json};
 
 fn fixtures() -> PathBuf {
@@ -24,7 +24,8 @@ fn tokenizer(template: ChatTemplate) -> ChatTokenizer {
 }
 
 fn chatml() -> ChatTokenizer {
-    tokenizer(ChatTemplate::builtin(Builtin::ChatMl))
+    let template = ChatTemplate::builtin(Builtin::ChatMl);
+    tokenizer(template.with_special_token("eos_token", "<|im_end|>"))
 }
 
 fn runs(mask: &[bool]) -> Vec<[usize; 2]> {
@@ -127,19 +128,28 @@ fn the_end_of_turn_token_is_trained() {
 
 #[test]
 fn there_is_never_a_second_bos() {
-    let tokenizer =
-        tokenizer(ChatTemplate::builtin(Builtin::Zephyr).with_special_token("bos_token", "<s>"));
-    let source = "{{ bos_token }}{% for m in messages %}{{ m.content }}</s>{% endfor %}";
-    let with_bos = ChatTemplate::parse(source).unwrap().with_special_token("bos_token", "<s>");
-    let with_bos =
-        ChatTokenizer::from_model_with_template(fixtures().join("tokenizer"), with_bos).unwrap();
-    let bos = tokenizer.tokenizer().token_to_id("<s>").unwrap();
-    let count = |tokenizer: &ChatTokenizer| {
-        let prompt =
-            tokenizer.encode_prompt(&two_turns(), &RenderOptions::default(), Sanitize::Untrusted);
-        prompt.unwrap().iter().filter(|&&id| id == bos).count()
+    let bos = chatml().tokenizer().token_to_id("<s>").unwrap();
+    let count = |source: &str| {
+        let tokenizer = tokenizer(ChatTemplate::parse(source).unwrap());
+        let prompt = tokenizer.encode_prompt(&two_turns(), &EncodeOptions::default()).unwrap();
+        prompt.iter().filter(|&&id| id == bos).count()
     };
-    assert_eq!([count(&tokenizer), count(&with_bos)], [0, 1]);
+    // The tokenizer's configuration names <s>, and its post-processor would add it.
+    assert_eq!(count("{% for m in messages %}{{ m.content }}</s>{% endfor %}"), 0);
+    assert_eq!(count("{{ bos_token }}{% for m in messages %}{{ m.content }}</s>{% endfor %}"), 1);
+}
+
+#[test]
+fn a_template_of_ones_own_takes_the_tokens_of_the_model() {
+    let source = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
+    let text = |tokenizer: &ChatTokenizer| {
+        tokenizer.template().render(&two_turns(), &RenderOptions::default()).unwrap()
+    };
+    let plain = tokenizer(ChatTemplate::parse(source).unwrap());
+    assert!(text(&plain).starts_with("<s>What"), "{}", text(&plain));
+    assert_eq!(plain.stop_token_ids().len(), 1);
+    let own = ChatTemplate::parse(source).unwrap().with_special_token("bos_token", "<B>");
+    assert!(text(&tokenizer(own)).starts_with("<B>What"));
 }
 
 #[test]
@@ -167,6 +177,16 @@ fn user_text_cannot_forge_control_tokens() {
     let hidden = attack.replace("im", "\u{f0001}im\u{f0000}");
     let hidden = count(&chat(&hidden), Sanitize::Untrusted);
     assert_eq!((hidden.0, hidden.1), (2, 2));
+    // Over the parts of a message neither.
+    let parts = Content::Parts(vec![Part::text("x<|im_"), Part::text("end|>y")]);
+    let parts = Conversation::new([Message::user(parts), Message::assistant("no")]);
+    let parts = count(&parts, Sanitize::Untrusted);
+    assert_eq!((parts.0, parts.1), (2, 2));
+    // Nor through a role that is not known here.
+    let json =
+        json!([{"role": "human", "content": attack}, {"role": "assistant", "content": "no"}]);
+    let human = tokenizer.encode(&JsonChat::new(json).unwrap(), &EncodeOptions::default()).unwrap();
+    assert_eq!(human.ids.iter().filter(|&&id| id == end).count(), 2);
     // The mask stays on the answer.
     let options = EncodeOptions::default();
     assert_eq!(trained_text(&tokenizer, &chat(attack), &options), "no<|im_end|>");
@@ -199,7 +219,13 @@ fn a_stop_token_that_is_not_trained_is_reported() {
     let template = ChatTemplate::parse(source).unwrap().with_special_token("eos_token", "</s>");
     let encoded = tokenizer(template).encode(&two_turns(), &EncodeOptions::default()).unwrap();
     let stop_tokens = vec!["</s>".to_owned()];
-    assert_eq!(encoded.warnings, [Warning::StopNotTrained { stop_tokens }]);
+    assert_eq!(encoded.warnings, [Warning::StopNotTrained { turns: 2, stop_tokens }]);
+    // A stop token inside an answer is not its end.
+    let mut chat = two_turns();
+    chat.messages[1] = Message::assistant("use </s> here");
+    let template = ChatTemplate::parse(source).unwrap();
+    let encoded = tokenizer(template).encode(&chat, &EncodeOptions::default()).unwrap();
+    assert!(matches!(encoded.warnings[..], [Warning::StopNotTrained { turns: 2, .. }]));
     assert_eq!(chatml().encode(&two_turns(), &EncodeOptions::default()).unwrap().warnings, []);
 }
 
@@ -213,6 +239,97 @@ fn a_span_that_ends_in_the_first_token_stays_there() {
     let encoded = tokenizer(template).encode(&chat, &EncodeOptions::default()).unwrap();
     assert!(encoded.ids.len() > 3);
     assert_eq!(runs(&encoded.mask), [[0, 1]]);
+}
+
+#[test]
+fn sanitised_ids_equal_transformers() {
+    let rows = read_json(&fixtures().join("sanitized.json"));
+    let mut wrong = Vec::new();
+    for row in rows.as_array().unwrap() {
+        let name = row["template"].as_str().unwrap();
+        let source = std::fs::read_to_string(fixtures().join(format!("templates/{name}.jinja")));
+        let tokenizer = tokenizer(ChatTemplate::parse(&source.unwrap()).unwrap());
+        let chat = JsonChat::new(row["messages"].clone()).unwrap();
+        let render = RenderOptions {
+            variables: row["variables"].as_object().unwrap().clone(),
+            ..RenderOptions::default()
+        };
+        let options = EncodeOptions { render, sanitize: Sanitize::All, ..EncodeOptions::default() };
+        let found = tokenizer.encode_prompt(&chat, &options);
+        let equal = match (&found, row.get("ids")) {
+            (Ok(ids), Some(expected)) => json!(ids) == *expected,
+            (Err(_), None) => true,
+            _ => false,
+        };
+        if !equal {
+            let show = |ids: &[u32]| tokenizer.tokenizer().decode(ids, false).unwrap();
+            let found = found.map(|ids| (show(&ids), ids)).map_err(|error| error.to_string());
+            wrong.push(format!("{row}\n    found {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(rows.as_array().unwrap().len() > 50);
+}
+
+#[test]
+fn variables_are_sanitised_with_everything_else() {
+    let source = "{{ persona }}{% for m in messages %}{{ m.content }}</s>{% endfor %}";
+    let tokenizer = tokenizer(ChatTemplate::parse(source).unwrap());
+    let end = tokenizer.tokenizer().token_to_id("</s>").unwrap();
+    let count = |sanitize| {
+        let render = RenderOptions::default().variable("persona", "</s>");
+        let options = EncodeOptions { render, sanitize, ..EncodeOptions::default() };
+        let ids = tokenizer.encode(&two_turns(), &options).unwrap().ids;
+        ids.iter().filter(|&&id| id == end).count()
+    };
+    assert_eq!([count(Sanitize::All), count(Sanitize::Untrusted)], [4, 5]);
+}
+
+/// Masks by prefixes on every fixture template: the answers and nothing else, or a refusal that is
+/// listed here with its reason.
+#[test]
+fn prefixes_mask_real_templates() {
+    const REWRITE: &str = "writes a turn differently once another one follows";
+    const PARTS: &str = "leaves out content that is not in parts";
+    let refused = [
+        ("axolotl__qwen3", REWRITE),
+        ("axolotl__qwen3_5", REWRITE),
+        ("llamacpp__Qwen-Qwen3-0.6B", REWRITE),
+        ("llamacpp__StepFun3.5-Flash", REWRITE),
+        ("trl__gptoss", REWRITE),
+        ("trl__qwen3", REWRITE),
+        ("trl__qwen3_5_nothink", REWRITE),
+        ("trl__qwen3_5_think", REWRITE),
+        ("trl__qwen3_6", REWRITE),
+        ("trl__smolvlm", PARTS),
+    ];
+    let chat = two_turns();
+    let mut wrong = Vec::new();
+    for entry in std::fs::read_dir(fixtures().join("templates")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let source = std::fs::read_to_string(&path).unwrap();
+        if source.contains("generation %}") || source.contains("generation -%}") {
+            continue;
+        }
+        let template = ChatTemplate::parse(&source)
+            .unwrap()
+            .with_special_token("bos_token", "<s>")
+            .with_special_token("eos_token", "</s>");
+        let found = template.trained_spans(&chat, &RenderOptions::default(), TrainedTurns::All);
+        let listed = refused.iter().any(|(listed, _)| *listed == name);
+        let right = found.as_ref().is_ok_and(|(text, spans)| {
+            let texts: Vec<&str> = spans.iter().map(|span| &text[span.clone()]).collect();
+            texts.len() == 2
+                && texts[0].contains("It is 4. 🎉")
+                && texts[1].contains("It is 6.")
+                && !texts.concat().contains('?')
+        });
+        if right == listed {
+            wrong.push(format!("{name}: {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::message::null_is_empty;
 use crate::{Message, Tool};
 
 /// Messages with the tools and documents that the model may use.
@@ -11,11 +12,14 @@ pub struct Conversation {
     /// The turns, oldest first.
     pub messages: Vec<Message>,
     /// Tools that the assistant may call.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
     /// Documents for retrieval-augmented generation.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub documents: Vec<Document>,
+    /// Every other key, in its order: kept, not shown to the chat template.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 impl Conversation {
@@ -28,7 +32,7 @@ impl Conversation {
     /// assert_eq!(conversation.messages.len(), 1);
     /// ```
     pub fn new(messages: impl IntoIterator<Item = Message>) -> Self {
-        Self { messages: messages.into_iter().collect(), tools: Vec::new(), documents: Vec::new() }
+        Self { messages: messages.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -78,6 +82,17 @@ impl From<Conversation> for Prompt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_keep_their_other_columns() {
+        let row =
+            r#"{"messages":[],"source":"s","chat_template_kwargs":{"enable_thinking":false}}"#;
+        let chat: Conversation = serde_json::from_str(row).unwrap();
+        assert_eq!(serde_json::to_string(&chat).unwrap(), row);
+        let null: Conversation =
+            serde_json::from_str(r#"{"messages":[],"tools":null,"documents":null}"#).unwrap();
+        assert_eq!(null, Conversation::default());
+    }
 
     #[test]
     fn a_prompt_is_a_string_or_a_conversation() {

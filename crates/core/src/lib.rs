@@ -32,7 +32,7 @@ mod traits;
 pub use completion::{Completion, FinishReason};
 pub use conversation::{Conversation, Document, Prompt};
 pub use error::Error;
-pub use message::{Content, Message, Part, Role};
+pub use message::{Content, Message, Part, Role, training_flag};
 pub use sampling::Sampling;
 pub use tool::{Arguments, FunctionCall, Tool, ToolCall};
 pub use traits::{

@@ -196,19 +196,31 @@ impl Message {
     }
 }
 
-fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ToolCall>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn read_weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::Null => Ok(None),
-        Value::Bool(train) => Ok(Some(train)),
-        Value::Number(weight) if weight.as_f64() == Some(0.0) => Ok(Some(false)),
-        Value::Number(weight) if weight.as_f64() == Some(1.0) => Ok(Some(true)),
-        found => Err(serde::de::Error::custom(format!(
-            "message weight is {found}, expected 0, 1, true or false"
-        ))),
+    let weight = Option::<Value>::deserialize(deserializer)?;
+    weight.as_ref().map(training_flag).transpose().map_err(|found| {
+        serde::de::Error::custom(format!("message weight is {found}, expected 0, 1, true or false"))
+    })
+}
+
+/// Reads the flag that says whether a message is trained: a boolean, or `OpenAI`'s weight 0 or 1.
+///
+/// # Errors
+/// What was found instead.
+pub fn training_flag(flag: &Value) -> Result<bool, String> {
+    match (flag.as_bool(), flag.as_f64()) {
+        (Some(train), _) => Ok(train),
+        (_, Some(0.0)) => Ok(false),
+        (_, Some(1.0)) => Ok(true),
+        _ => Err(flag.to_string()),
     }
 }
 

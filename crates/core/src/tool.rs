@@ -1,6 +1,8 @@
 //! Tools that a model may call, and its calls.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// A tool: the JSON object that goes into the prompt, with its keys in the order in which they were
@@ -49,20 +51,23 @@ impl Tool {
     }
 }
 
-/// A call of a tool by the assistant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "ToolCallForm", into = "ToolCallForm")]
+/// A call of a tool by the assistant. `OpenAI`'s form and the bare `{"name": ..., "arguments": ...}`
+/// are read, `OpenAI`'s is written.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ToolCall {
     /// The id that the tool's answer refers to.
     pub id: Option<String>,
     /// What is called, with what.
     pub function: FunctionCall,
+    /// Every other key of the call, such as `index`.
+    pub extra: Map<String, Value>,
 }
 
 impl ToolCall {
     /// A call without an id.
     pub fn new(name: impl Into<String>, arguments: Arguments) -> Self {
-        Self { id: None, function: FunctionCall { name: name.into(), arguments } }
+        let function = FunctionCall { name: name.into(), arguments };
+        Self { id: None, function, extra: Map::new() }
     }
 }
 
@@ -107,42 +112,68 @@ impl Arguments {
     }
 }
 
-/// The JSON form of [`ToolCall`]: `OpenAI`'s, or the bare `{"name": ..., "arguments": ...}`.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum ToolCallForm {
-    OpenAi {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        id: Option<String>,
-        #[serde(rename = "type", default = "function_type")]
-        kind: String,
-        function: FunctionCall,
-    },
-    Bare {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        id: Option<String>,
-        #[serde(flatten)]
-        function: FunctionCall,
-    },
-}
-
-fn function_type() -> String {
-    "function".into()
-}
-
-impl From<ToolCallForm> for ToolCall {
-    fn from(form: ToolCallForm) -> Self {
-        match form {
-            ToolCallForm::OpenAi { id, function, .. } | ToolCallForm::Bare { id, function } => {
-                Self { id, function }
-            }
+impl Serialize for ToolCall {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(id) = &self.id {
+            map.serialize_entry("id", id)?;
         }
+        map.serialize_entry("type", "function")?;
+        map.serialize_entry("function", &self.function)?;
+        for (key, value) in &self.extra {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
 }
 
-impl From<ToolCall> for ToolCallForm {
-    fn from(call: ToolCall) -> Self {
-        Self::OpenAi { id: call.id, kind: function_type(), function: call.function }
+impl<'de> Deserialize<'de> for ToolCall {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut extra = Map::deserialize(deserializer)?;
+        let wrong = |what: &str, found: &Value, expected: &str| {
+            D::Error::custom(format!("{what} is {found}, expected {expected}"))
+        };
+        let id = match extra.shift_remove("id") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(id)) => Some(id),
+            Some(found) => return Err(wrong("the id of a tool call", &found, "a string")),
+        };
+        let mut function = match extra.shift_remove("function") {
+            Some(Value::Object(function)) => {
+                extra.shift_remove("type");
+                function
+            }
+            Some(found) => return Err(wrong("`function` of a tool call", &found, "an object")),
+            None => {
+                let bare = ["name", "arguments"];
+                let take = |key| extra.shift_remove(key).map(|value| (String::from(key), value));
+                bare.into_iter().filter_map(take).collect()
+            }
+        };
+        let name = match function.shift_remove("name") {
+            Some(Value::String(name)) => name,
+            Some(found) => return Err(wrong("the name of a tool call", &found, "a string")),
+            None => return Err(D::Error::custom("a tool call has neither `function` nor `name`")),
+        };
+        // A function without parameters is called without arguments.
+        let arguments = match function.shift_remove("arguments") {
+            None | Some(Value::Null) => Arguments::Object(Map::new()),
+            Some(Value::Object(object)) => Arguments::Object(object),
+            Some(Value::String(text)) => Arguments::Text(text),
+            Some(found) => {
+                let expected = "an object, or a string that holds one";
+                return Err(wrong(
+                    &format!("`arguments` of the call of {name:?}"),
+                    &found,
+                    expected,
+                ));
+            }
+        };
+        if let Some(key) = function.keys().next() {
+            let message = format!("the call of {name:?} has the unknown key `{key}`");
+            return Err(D::Error::custom(message));
+        }
+        Ok(Self { id, function: FunctionCall { name, arguments }, extra })
     }
 }
 
@@ -157,6 +188,23 @@ mod tests {
         assert!(text.to_object().is_err());
         let object: Arguments = serde_json::from_str(r#"{"b": 1, "a": 2}"#).unwrap();
         assert_eq!(object.to_text(), r#"{"b":1,"a":2}"#);
+    }
+
+    #[test]
+    fn calls_keep_their_keys_and_name_their_faults() {
+        let json =
+            r#"{"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"index":0}"#;
+        let call: ToolCall = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&call).unwrap(), json);
+        let call: ToolCall =
+            serde_json::from_str(r#"{"type": "function", "function": {"name": "f"}}"#).unwrap();
+        assert_eq!(call, ToolCall::new("f", Arguments::Object(Map::new())));
+        let fault = |json| serde_json::from_str::<ToolCall>(json).unwrap_err().to_string();
+        assert!(fault(r#"{"id": "c"}"#).contains("neither `function` nor `name`"));
+        let message = fault(r#"{"name": "f", "arguments": 7}"#);
+        assert!(message.contains("`arguments` of the call of \"f\" is 7"), "{message}");
+        let message = fault(r#"{"function": {"name": "f", "argumnets": {}}}"#);
+        assert!(message.contains("unknown key `argumnets`"), "{message}");
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn prefix_fault(template: &ChatTemplate, chat: &Conversation) -> Result<Option<S
         let part = Conversation {
             messages: chat.messages[..count].to_vec(),
             tools: chat.tools.clone(),
-            documents: Vec::new(),
+            ..Conversation::default()
         };
         let Ok(alone) = template.plain(&part) else { continue };
         if let Err(error) = check_prefix(&alone, &whole, || format!("message {}", count - 1)) {

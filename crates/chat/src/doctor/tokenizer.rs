@@ -51,7 +51,13 @@ pub(super) fn check_end_of_turn(tokenizer: &ChatTokenizer, report: &mut Diagnosi
         report.add(check, Level::Problem, "no stop token: set eos_token or eos_token_id");
         return;
     }
-    let Ok(encoded) = tokenizer.encode(&chat, &EncodeOptions::default()) else { return };
+    let encoded = match tokenizer.encode(&chat, &EncodeOptions::default()) {
+        Ok(encoded) => encoded,
+        Err(error) => {
+            report.add(check, Level::Problem, format!("a question and its answer: {error}"));
+            return;
+        }
+    };
     let trained = encoded.ids.iter().zip(&encoded.mask).filter(|(_, trained)| **trained);
     let trained: Vec<u32> = trained.map(|(&id, _)| id).collect();
     let blank = |id: u32| inner.decode(&[id], false).is_ok_and(|text| text.chars().all(is_space));
@@ -113,25 +119,28 @@ pub(super) fn check_control_tokens(tokenizer: &ChatTokenizer, report: &mut Diagn
     let mut split = Vec::new();
     let mut known = 0;
     for token in control_like(&text) {
-        if tokenizer.tokenizer().token_to_id(token).is_some() {
+        let single = tokenizer.tokenizer().encode(token, false).is_ok_and(|e| e.len() == 1);
+        if single {
             known += 1;
         } else if !split.contains(&token) {
             split.push(token);
         }
     }
+    let check = "control tokens";
     if split.is_empty() {
         let message = if known > 0 {
             "all that the template writes are single tokens"
         } else {
             "none written"
         };
-        report.add("control tokens", Level::Fine, message);
+        report.add(check, Level::Fine, message);
     } else {
         let message = format!(
-            "the template writes {split:?}, which the tokenizer cuts into several tokens: add them to the \
-             vocabulary and train their embeddings, or use a template of this model"
+            "the template writes {split:?}, which the tokenizer cuts into several tokens: so it is meant \
+             in some older models ([INST], <|user|>); else add them to the vocabulary and train their \
+             embeddings, or use a template of this model"
         );
-        report.add("control tokens", Level::Problem, message);
+        report.add(check, Level::Warning, message);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use posttrain_core::{Arguments, FunctionCall, ToolCall};
+use posttrain_core::{Arguments, ToolCall};
 use serde_json::{Map, Value};
 
 use super::blocks::{Block, skip_space};
@@ -42,7 +42,7 @@ impl CallObject {
     /// The call, with `missing` for arguments that were not read; `None` without a name.
     fn call(self, missing: Arguments) -> Option<ToolCall> {
         let arguments = self.arguments.unwrap_or(missing);
-        Some(ToolCall { id: self.id, function: FunctionCall { name: self.name?, arguments } })
+        Some(ToolCall { id: self.id, ..ToolCall::new(self.name?, arguments) })
     }
 }
 

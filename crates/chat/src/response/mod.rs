@@ -89,8 +89,9 @@ impl<'t> ResponseParser<'t> {
         Self { format, tools: &[], tags: Some(tags), reasoning_open: false, stop: Vec::new() }
     }
 
-    /// A parser for what a chat template makes a model write: its format, [`ResponseFormat::Plain`]
-    /// when it shows none, and its reasoning tags.
+    /// A parser for what a chat template makes a model write: its format, and its reasoning tags.
+    /// Where [`ResponseFormat::detect`] knows no format it is [`ResponseFormat::Plain`], which leaves
+    /// calls in the content: ask `detect` first where that matters.
     pub fn for_template(chat_template: &str) -> Self {
         let parser = Self::new(ResponseFormat::detect(chat_template).unwrap_or_default());
         match ReasoningTags::detect(chat_template) {

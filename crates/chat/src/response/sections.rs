@@ -1,6 +1,6 @@
 //! Calls between special tokens, inside of a section: DeepSeek and Kimi.
 
-use posttrain_core::{FunctionCall, ToolCall};
+use posttrain_core::ToolCall;
 use serde_json::Value;
 
 use super::blocks::{Block, first_of, is_name, skip_space};
@@ -100,8 +100,7 @@ fn read_call(text: &str, at: usize, markers: &Markers, block: &mut Block) -> usi
         (raw_arguments(raw, stop == text.len()), stop)
     };
     let id = header.id.map(str::to_owned);
-    let function = FunctionCall { name: header.name.to_owned(), arguments };
-    block.calls.push(ToolCall { id, function });
+    block.calls.push(ToolCall { id, ..ToolCall::new(header.name, arguments) });
 
     let mut end = skip_space(text, end);
     if header.fenced && text[end..].starts_with(FENCE) {
