@@ -161,7 +161,7 @@ impl<'c> Prefixes<'c> {
                 end += eos.len();
             }
             // White space behind the end token is no part of the answer.
-            if self.ends_with_token(at)? {
+            if self.ends_with_token(at) {
                 end = whole[..end].trim_end_matches(is_space).len();
             }
             if start >= end {
@@ -186,8 +186,13 @@ impl<'c> Prefixes<'c> {
         // Either the template has no generation prompt, or its prompt opens something that the turn
         // does not have (a reasoning block). The same conversation with two other answers, which
         // differ from their first character on, shows where the header ends.
-        let one = self.template.render_replaced(self.prepared, self.without, at, "\u{e000}")?;
-        let two = self.template.render_replaced(self.prepared, self.without, at, "\u{f8ff}")?;
+        // Where a turn that calls tools says nothing besides, the answers stand alone.
+        let answered =
+            |text| match self.template.render_replaced(self.prepared, self.without, at, text) {
+                Ok(replaced) if replaced.contains(text) => Ok(replaced),
+                _ => self.template.render_answered(self.prepared, self.without, at, text),
+            };
+        let (one, two) = (answered("\u{e000}")?, answered("\u{f8ff}")?);
         let header = common_prefix(&one[..common_prefix(&one, &two)], whole);
         if header < before {
             check_prefix(&one[..before.min(one.len())], whole, || {
@@ -212,14 +217,12 @@ impl<'c> Prefixes<'c> {
         Ok(prefix.len())
     }
 
-    /// Whether the template writes more than white space behind what message `at` says.
-    fn ends_with_token(&self, at: usize) -> Result<bool> {
-        const SENTINEL: &str = "\u{e000}\u{e000}";
-        let mut prepared = self.prepared.clone();
-        prepared.input.messages.truncate(at + 1);
-        let text = self.template.render_replaced(&prepared, self.without, at, SENTINEL)?;
-        let tail = text.rsplit_once(SENTINEL).map_or("", |(_, tail)| tail);
-        Ok(!tail.trim_matches(is_space).is_empty())
+    /// Whether the template writes more than white space behind an answer in place of message `at`.
+    fn ends_with_token(&self, at: usize) -> bool {
+        const ANSWER: &str = "\u{e000}\u{e000}";
+        let text = self.template.render_answered(self.prepared, self.without, at, ANSWER);
+        let tail = text.as_deref().ok().and_then(|text| text.rsplit_once(ANSWER));
+        tail.is_some_and(|(_, tail)| !tail.trim_matches(is_space).is_empty())
     }
 }
 

@@ -299,7 +299,25 @@ impl ChatTemplate {
         Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
     }
 
-    /// Renders the whole conversation with another text in place of what message `at` says.
+    /// Renders the first `count` messages and an assistant message that says `text`.
+    pub(crate) fn render_answered<'c>(
+        &'c self,
+        prepared: &Prepared<'c>,
+        options: &'c RenderOptions,
+        count: usize,
+        text: &'static str,
+    ) -> Result<String> {
+        let mut input = prepared.input.clone();
+        input.messages.truncate(count);
+        let mut message = DictBuilder::new(prepared.arena, 2);
+        message.push(Value::Str("role"), Value::Str("assistant"));
+        message.push(Value::Str("content"), Value::Str(text));
+        input.messages.push(message.finish());
+        Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
+    }
+
+    /// Renders the whole conversation with another text in place of what message `at` says; its
+    /// tool calls stay.
     pub(crate) fn render_replaced<'c>(
         &'c self,
         prepared: &Prepared<'c>,
@@ -388,7 +406,6 @@ impl ChatTemplate {
 }
 
 /// A conversation ready to be rendered.
-#[derive(Clone)]
 pub(crate) struct Prepared<'c> {
     arena: &'c Bump,
     pub(crate) named: &'c Named,
