@@ -55,7 +55,8 @@ fn files(extensions: &[&str]) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
-            if path.is_dir() && name != "target" && name != ".git" && name != "__pycache__" {
+            let foreign = ["target", ".git", "__pycache__", "venv", ".venv"].contains(&name);
+            if path.is_dir() && !foreign {
                 walk(&path, found);
             } else if path.is_file() {
                 found.push(path);

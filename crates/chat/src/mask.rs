@@ -195,7 +195,7 @@ impl<'c> Prefixes<'c> {
         let (one, two) = (answered("\u{e000}")?, answered("\u{f8ff}")?);
         let header = common_prefix(&one[..common_prefix(&one, &two)], whole);
         if header < before {
-            check_prefix(&one[..before.min(one.len())], whole, || {
+            check_prefix(&one[..one.floor_char_boundary(before)], whole, || {
                 format!("the start of assistant message {at}")
             })?;
         }

@@ -231,7 +231,9 @@ impl ChatTokenizer {
         }
         let stops = |&end: &usize| {
             let until = offsets.partition_point(|&(start, _)| start < end);
-            let blank = |&(start, end): &(usize, usize)| text[start..end].chars().all(is_space);
+            let blank = |&(start, end): &(usize, usize)| {
+                text.get(start..end).is_some_and(|text| text.chars().all(is_space))
+            };
             let last = offsets[..until].iter().rposition(|range| !blank(range));
             last.is_some_and(|last| self.stop_token_ids.contains(&ids[last]))
         };

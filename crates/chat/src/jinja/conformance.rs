@@ -128,3 +128,30 @@ fn probes_equal_jinja2() {
     let listed: usize = DIFFERENCES.iter().map(|(_, listed)| listed.len()).sum();
     assert_eq!(differing, listed, "a listed difference is no longer a probe");
 }
+
+#[test]
+fn nesting_ends_in_an_error_and_not_in_the_stack() {
+    let parens = |n: usize| format!("{{{{ {}1{} }}}}", "(".repeat(n), ")".repeat(n));
+    let ifs = |n: usize| "{% if 1 %}".repeat(n) + &"{% endif %}".repeat(n);
+    let probe = |template: &str| render(&serde_json::json!({"template": template, "vars": {}}));
+    assert!(probe(&parens(20)).is_ok() && probe(&ifs(90)).is_ok());
+    let endless = [
+        parens(10_000),
+        ifs(10_000),
+        format!("{{{{ {}1 }}}}", "-".repeat(10_000)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(10_000)),
+        format!("{{{{ {}{} }}}}", "[".repeat(10_000), "]".repeat(10_000)),
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}".to_owned(),
+        "{% macro m() %}{{ caller() }}{% call m() %}{% endcall %}{% endmacro %}\
+         {% call m() %}{% endcall %}"
+            .to_owned(),
+        "{% set l = [1] %}{% for x in l recursive %}{{ loop(l) }}{% endfor %}".to_owned(),
+        "{% set ns = namespace(x=1) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}\
+         {% endfor %}{{ ns.x }}"
+            .to_owned(),
+    ];
+    for template in endless {
+        let error = probe(&template).unwrap_err();
+        assert!(error.contains("deeper than"), "{error}");
+    }
+}

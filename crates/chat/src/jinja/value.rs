@@ -222,6 +222,18 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether lists and dicts stand in each other for more than `levels`.
+    pub(crate) fn nests_deeper_than(&self, levels: usize) -> bool {
+        let deep = |value: &Value<'a>| levels == 0 || value.nests_deeper_than(levels - 1);
+        match self {
+            Value::List(items) | Value::Tuple(items) | Value::Group(items) => {
+                items.iter().any(deep)
+            }
+            Value::Dict(dict) => dict.entries.iter().any(|(key, value)| deep(key) || deep(value)),
+            _ => false,
+        }
+    }
+
     /// `bool(value)`
     pub(crate) fn is_true(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use bumpalo::collections::Vec as ArenaVec;
 
-use super::{Flow, Interp, MARK_END, MARK_START};
+use super::{Flow, Interp, MARK_END, MARK_START, MAX_NESTING};
 use crate::jinja::ast::{Expr, For, Scoped, Stmt, StmtKind, Target};
 use crate::jinja::error::{Result, runtime, type_error, value_error};
 use crate::jinja::globals::check_namespace_name;
@@ -158,6 +158,11 @@ impl<'a> Interp<'a> {
                     return Err(runtime("cannot assign attribute on non-namespace object"));
                 };
                 check_namespace_name(&Value::Str(attribute))?;
+                // Only here can a value nest without end: `{% set ns.x = [ns.x] %}` in a loop.
+                if value.nests_deeper_than(MAX_NESTING) {
+                    let message = format!("a value is nested deeper than {MAX_NESTING} levels");
+                    return Err(runtime(message));
+                }
                 namespace.set(self.arena, attribute, value);
             }
         }

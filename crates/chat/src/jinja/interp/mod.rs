@@ -17,6 +17,9 @@ use super::{Rendered, Slot};
 /// Deepest nesting of macro calls and recursive loops.
 const MAX_CALLS: usize = 100;
 
+/// Deepest nesting of a value that a namespace holds.
+const MAX_NESTING: usize = 200;
+
 /// Marks a generation block inside captured text (a macro, a `set` block), whose place in the
 /// output is not known yet. Both are noncharacters, which no valid interchange of text holds.
 const MARK_START: char = '\u{10fffe}';
