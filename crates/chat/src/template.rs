@@ -213,7 +213,7 @@ impl ChatTemplate {
     pub fn render(&self, chat: &impl Chat, options: &RenderOptions) -> Result<String> {
         arena::with(|arena| {
             let (named, input) = self.variables(arena, chat, options)?;
-            Ok(self.render_input(arena, named, input, options)?.text)
+            Ok(self.render_input(arena, named, input, options, false)?.text)
         })
     }
 
@@ -229,7 +229,7 @@ impl ChatTemplate {
     ) -> Result<(String, Option<Vec<Range<usize>>>)> {
         arena::with(|arena| {
             let (named, input) = self.variables(arena, chat, options)?;
-            let rendered = self.render_input(arena, named, input, options)?;
+            let rendered = self.render_input(arena, named, input, options, true)?;
             let spans = named.template.has_generation().then_some(rendered.generation);
             Ok((rendered.text, spans))
         })
@@ -284,7 +284,7 @@ impl ChatTemplate {
         prepared: &Prepared<'c>,
         options: &'c RenderOptions,
     ) -> Result<Rendered> {
-        self.render_input(prepared.arena, prepared.named, prepared.input.clone(), options)
+        self.render_input(prepared.arena, prepared.named, prepared.input.clone(), options, true)
     }
 
     /// Renders the first `count` messages, with a generation prompt or without.
@@ -296,7 +296,7 @@ impl ChatTemplate {
     ) -> Result<String> {
         let mut input = prepared.input.clone();
         input.messages.truncate(count);
-        Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
+        Ok(self.render_input(prepared.arena, prepared.named, input, options, false)?.text)
     }
 
     /// Renders the first `count` messages and an assistant message that says `text`.
@@ -313,7 +313,7 @@ impl ChatTemplate {
         message.push(Value::Str("role"), Value::Str("assistant"));
         message.push(Value::Str("content"), Value::Str(text));
         input.messages.push(message.finish());
-        Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
+        Ok(self.render_input(prepared.arena, prepared.named, input, options, false)?.text)
     }
 
     /// Renders the whole conversation with another text in place of what message `at` says; its
@@ -337,15 +337,17 @@ impl ChatTemplate {
         }
         message.push(Value::Str("content"), Value::Str(text));
         input.messages[at] = message.finish();
-        Ok(self.render_input(prepared.arena, prepared.named, input, options)?.text)
+        Ok(self.render_input(prepared.arena, prepared.named, input, options, false)?.text)
     }
 
-    pub(crate) fn render_input<'c>(
+    /// Renders; with `spans` also finds the generation blocks in captured text.
+    fn render_input<'c>(
         &'c self,
         arena: &'c Bump,
         named: &'c Named,
         input: Input<'c>,
         options: &'c RenderOptions,
+        spans: bool,
     ) -> Result<Rendered> {
         let mut messages = input.messages;
         for message in &mut messages {
@@ -371,7 +373,12 @@ impl ChatTemplate {
         variables.push(("tools", input.tools));
         variables.push(("documents", input.documents));
         variables.push(("add_generation_prompt", Value::Bool(options.add_generation_prompt)));
-        let mut rendered = named.template.render(arena, &variables, &*self.clock)?;
+        let template = &named.template;
+        let mut rendered = if spans {
+            template.render_spans(arena, &variables, &*self.clock)?
+        } else {
+            template.render(arena, &variables, &*self.clock)?
+        };
         if let Some(final_text) = continued {
             rendered.text = continue_final::cut(&rendered.text, &final_text)?;
             rendered.generation.clear();
@@ -387,7 +394,7 @@ impl ChatTemplate {
                 let options = RenderOptions::default();
                 let arena = Bump::new();
                 let input = crate::chat::sealed::Sealed::input(&chat, &arena, form);
-                let rendered = self.render_input(&arena, named, input, &options);
+                let rendered = self.render_input(&arena, named, input, &options, false);
                 // A string that is quoted again shows its quotes escaped, an object that is printed
                 // as it is shows Python's quotes.
                 let faults = ["\\\"", "'city'"];

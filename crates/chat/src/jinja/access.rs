@@ -14,7 +14,13 @@ pub(crate) fn attribute<'a>(
     name: &'a str,
 ) -> Result<Value<'a>> {
     if object.is_undefined() {
-        return Err(undefined_error(object));
+        // An undefined value has the private attributes of any Python object, refused when used.
+        return match name {
+            "__class__" | "__doc__" | "__init__" | "__str__" | "__repr__" => {
+                Ok(Value::Undefined(Undefined::Unsafe(object.type_name()), name))
+            }
+            _ => Err(undefined_error(object)),
+        };
     }
     if let Some(found) = python_attribute(arena, object, name) {
         return Ok(found);

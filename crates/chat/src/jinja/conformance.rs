@@ -24,7 +24,10 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
         ],
     ),
     ("`float.hex` is not supported", &["{{ f.hex() }}"]),
-    ("a number cannot be sliced", &["{{ 5[1:] }}"]),
+    (
+        "a number cannot be sliced: Jinja2 only lets it pass where it folds constants",
+        &["{{ 5[1:] }}"],
+    ),
     ("complex numbers are not supported", &["{{ (-8) ** 0.5 }}"]),
     (
         "integers end at 128 bits",
@@ -35,7 +38,6 @@ const DIFFERENCES: &[(&str, &[&str])] = &[
         "`self` and its blocks are not supported",
         &[
             "{{ self }}",
-            "{{ self.__class__ }}",
             "{{ self._TemplateReference__context }}",
             "{% block a %}x{% endblock a %}{{ self.a() }}",
             "{{ self.a is defined }}{% block a %}{% endblock %}",
@@ -94,20 +96,20 @@ fn render(probe: &Json) -> Result<(String, Json), String> {
         .collect();
     let rendered =
         template.render(&arena, &variables, &clock).map_err(|error| error.to_string())?;
+    let rendered = match template.render_spans(&arena, &variables, &clock) {
+        Ok(marked) if marked.text == rendered.text => marked,
+        _ => rendered,
+    };
     let chars = |at: usize| rendered.text[..at].chars().count();
     let spans = rendered.generation.iter().map(|r| vec![chars(r.start), chars(r.end)]);
     let spans: Vec<_> = spans.collect();
     Ok((rendered.text, serde_json::json!(spans)))
 }
 
-#[test]
-fn probes_equal_jinja2() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/jinja/probes.json");
-    let probes: Vec<Json> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    assert!(probes.len() > 2_500, "only {} probes", probes.len());
+fn compare(probes: &[Json]) -> usize {
     let mut wrong = Vec::new();
     let mut differing = 0;
-    for probe in &probes {
+    for probe in probes {
         let found = render(probe);
         let equal = match (&found, probe["text"].as_str()) {
             (Ok((text, spans)), Some(expected)) => {
@@ -125,8 +127,27 @@ fn probes_equal_jinja2() {
         differing += usize::from(listed);
     }
     assert!(wrong.is_empty(), "{} of {} probes:\n{}", wrong.len(), probes.len(), wrong.join("\n"));
+    differing
+}
+
+fn read(path: &str) -> Vec<Json> {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn probes_equal_jinja2() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/jinja/probes.json");
+    let probes = read(path);
+    assert!(probes.len() > 2_500, "only {} probes", probes.len());
     let listed: usize = DIFFERENCES.iter().map(|(_, listed)| listed.len()).sum();
-    assert_eq!(differing, listed, "a listed difference is no longer a probe");
+    assert_eq!(compare(&probes), listed, "a listed difference is no longer a probe");
+}
+
+#[test]
+#[ignore = "needs the templates of random_probes.py"]
+fn random_probes_equal_jinja2() {
+    let path = std::env::var("POSTTRAIN_JINJA_PROBES");
+    compare(&read(&path.expect("POSTTRAIN_JINJA_PROBES names the file of random_probes.py")));
 }
 
 #[test]

@@ -72,6 +72,8 @@ impl Slot {
 pub(crate) struct Rendered {
     pub(crate) text: String,
     pub(crate) generation: Vec<Range<usize>>,
+    /// Whether blocks stood in captured text (a macro, a `set` block), whose place is not known.
+    pub(crate) captured: bool,
 }
 
 impl Template {
@@ -96,6 +98,27 @@ impl Template {
         clock: &'a dyn Fn() -> jiff::civil::DateTime,
     ) -> Result<Rendered, Error> {
         Ok(Interp::new(arena, &self.names, variables, clock).run(&self.body)?)
+    }
+
+    /// Renders with the places of all `{% generation %}` blocks, also of those in captured text.
+    pub(crate) fn render_spans<'a>(
+        &'a self,
+        arena: &'a Bump,
+        variables: &[(&'a str, Value<'a>)],
+        clock: &'a dyn Fn() -> jiff::civil::DateTime,
+    ) -> Result<Rendered, Error> {
+        let rendered = self.render(arena, variables, clock)?;
+        if !rendered.captured {
+            return Ok(rendered);
+        }
+        let marked = Interp::new(arena, &self.names, variables, clock).run_marked(&self.body)?;
+        if marked.text != rendered.text {
+            return Err(Error::from(error::runtime(
+                "a {% generation %} block stands in captured text that the template changes \
+                 afterwards, so its place in the output is not known",
+            )));
+        }
+        Ok(marked)
     }
 
     /// Every text that the template can write by itself: its data and its string constants.

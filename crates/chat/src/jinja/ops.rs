@@ -324,7 +324,6 @@ pub(crate) fn hashable(key: &Value<'_>) -> Result<()> {
 /// `iter(value)`, read to its end.
 pub(crate) fn iterate<'a>(arena: &'a Bump, value: &Value<'a>) -> Result<&'a [Value<'a>]> {
     Ok(match value {
-        Value::Undefined(Undefined::Unsafe(_), _) => return Err(undefined_error(value)),
         Value::Unset | Value::Undefined(..) => &[],
         Value::List(items) | Value::Tuple(items) | Value::Group(items) => items,
         Value::Str(text) | Value::Markup(text) => {

@@ -103,7 +103,8 @@ pub(crate) fn format(format: &str, args: &Value<'_>, markup: bool) -> Result<Str
     }
     let leftover = match args {
         Value::Tuple(items) => used < items.len(),
-        Value::Dict(_) | Value::List(_) => false,
+        // Whatever has items counts as a mapping, which may have more than the format uses.
+        Value::Dict(_) | Value::List(_) | Value::Range(_) => false,
         value if value.is_undefined() => false,
         _ => used == 0 && !by_name,
     };

@@ -138,9 +138,12 @@ pub(super) fn urlencode<'a>(
     args.none("urlencode")?;
     let pairs = match &value {
         Value::Dict(dict) => dict.items(interp.arena),
-        Value::List(_) | Value::Tuple(_) | Value::Iter(_) | Value::View(..) => {
-            iterate(interp.arena, &value)?
-        }
+        Value::List(_)
+        | Value::Tuple(_)
+        | Value::Group(_)
+        | Value::Range(_)
+        | Value::Iter(_)
+        | Value::View(..) => iterate(interp.arena, &value)?,
         value => return Ok(Value::string(interp.arena, quote(&value.text(), false))),
     };
     let mut out = String::new();

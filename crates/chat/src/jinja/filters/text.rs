@@ -6,7 +6,7 @@ use crate::jinja::args::{Args, int, int_or, text};
 use crate::jinja::error::{Result, runtime, type_error};
 use crate::jinja::interp::Interp;
 use crate::jinja::methods::{self, split_lines};
-use crate::jinja::ops::undefined_error;
+use crate::jinja::ops::{len, undefined_error};
 use crate::jinja::percent;
 use crate::jinja::python::is_space;
 use crate::jinja::value::{DictBuilder, Value};
@@ -203,18 +203,13 @@ pub(super) fn truncate<'a>(
         let message = format!("truncate wants a length of at least {end_len}, found {length}");
         return Err(runtime(message));
     }
-    let Some(body) = value.as_str() else {
-        return match &value {
-            value if value.is_undefined() => Ok(*value),
-            value => Err(type_error(format!(
-                "truncate wants a str, found {}",
-                value.type_name().as_str()
-            ))),
-        };
-    };
-    if body.chars().count() as i128 <= length + leeway {
+    if len(&value)? as i128 <= length + leeway {
         return Ok(value);
     }
+    let Some(body) = value.as_str() else {
+        let found = value.type_name().as_str();
+        return Err(type_error(format!("truncate wants a str, found {found}")));
+    };
     let kept: String = body.chars().take((length - end_len) as usize).collect();
     let kept = if killwords.is_some_and(|killwords| killwords.is_true()) {
         &kept[..]

@@ -98,7 +98,12 @@ impl<'a> Interp<'a> {
                     return Ok(flow);
                 }
                 let value = self.apply_filters(Some(filter), text)?;
-                value.write(&mut self.out);
+                let Some(text) = value.as_str() else {
+                    let found = value.type_name().as_str();
+                    let message = format!("a filter block must give a str, found {found}");
+                    return Err(type_error(message));
+                };
+                self.out.push_str(text);
             }
             StmtKind::Generation(body) => self.generation_block(body)?,
             StmtKind::Block { body, .. } => return self.scoped(body),
@@ -112,6 +117,10 @@ impl<'a> Interp<'a> {
     fn generation_block(&mut self, body: &'a Scoped) -> Result<()> {
         if self.captures > 0 {
             self.marks += 1;
+            if !self.marking {
+                self.scoped(body)?;
+                return Ok(());
+            }
             self.out.push(MARK_START);
             self.scoped(body)?;
             self.out.push(MARK_END);

@@ -39,6 +39,8 @@ pub(crate) struct Interp<'a> {
     out: String,
     /// How many captures are open; at 0 the output is the template's own.
     captures: usize,
+    /// Whether generation blocks in captured text are marked, and how many there were.
+    marking: bool,
     marks: usize,
     generation: Vec<Range<usize>>,
     /// The captured text that waits for the first filter of a `{% filter %}`.
@@ -90,6 +92,7 @@ impl<'a> Interp<'a> {
             serial: 0,
             out: String::with_capacity(1024),
             captures: 0,
+            marking: false,
             marks: 0,
             generation: Vec::new(),
             captured: None,
@@ -99,10 +102,16 @@ impl<'a> Interp<'a> {
 
     pub(crate) fn run(mut self, body: &'a [Stmt]) -> Result<Rendered> {
         self.body(body)?;
-        if self.marks > 0 {
-            self.take_marks()?;
-        }
-        Ok(Rendered { text: self.out, generation: self.generation })
+        let captured = self.marks > 0;
+        Ok(Rendered { text: self.out, generation: self.generation, captured })
+    }
+
+    /// Runs with marks around the generation blocks in captured text.
+    pub(crate) fn run_marked(mut self, body: &'a [Stmt]) -> Result<Rendered> {
+        self.marking = true;
+        self.body(body)?;
+        self.take_marks()?;
+        Ok(Rendered { text: self.out, generation: self.generation, captured: false })
     }
 
     fn slot(&self, depth: u32, slot: u32) -> usize {
