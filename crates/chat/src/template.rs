@@ -287,6 +287,18 @@ impl ChatTemplate {
         self.render_input(prepared.arena, prepared.named, prepared.input.clone(), options, true)
     }
 
+    /// Renders the conversation with other messages.
+    fn render_edited<'c>(
+        &'c self,
+        prepared: &Prepared<'c>,
+        options: &'c RenderOptions,
+        edit: impl FnOnce(&mut Vec<Dict<'c>>),
+    ) -> Result<String> {
+        let mut input = prepared.input.clone();
+        edit(&mut input.messages);
+        Ok(self.render_input(prepared.arena, prepared.named, input, options, false)?.text)
+    }
+
     /// Renders the first `count` messages, with a generation prompt or without.
     pub(crate) fn render_prefix<'c>(
         &'c self,
@@ -294,9 +306,7 @@ impl ChatTemplate {
         options: &'c RenderOptions,
         count: usize,
     ) -> Result<String> {
-        let mut input = prepared.input.clone();
-        input.messages.truncate(count);
-        Ok(self.render_input(prepared.arena, prepared.named, input, options, false)?.text)
+        self.render_edited(prepared, options, |messages| messages.truncate(count))
     }
 
     /// Renders the first `count` messages and an assistant message that says `text`.
@@ -307,13 +317,13 @@ impl ChatTemplate {
         count: usize,
         text: &'static str,
     ) -> Result<String> {
-        let mut input = prepared.input.clone();
-        input.messages.truncate(count);
         let mut message = DictBuilder::new(prepared.arena, 2);
         message.push(Value::Str("role"), Value::Str("assistant"));
         message.push(Value::Str("content"), Value::Str(text));
-        input.messages.push(message.finish());
-        Ok(self.render_input(prepared.arena, prepared.named, input, options, false)?.text)
+        self.render_edited(prepared, options, |messages| {
+            messages.truncate(count);
+            messages.push(message.finish());
+        })
     }
 
     /// Renders the whole conversation with another text in place of what message `at` says; its
@@ -325,8 +335,7 @@ impl ChatTemplate {
         at: usize,
         text: &'static str,
     ) -> Result<String> {
-        let mut input = prepared.input.clone();
-        let old = input.messages[at];
+        let old = prepared.input.messages[at];
         let mut message = DictBuilder::new(prepared.arena, old.entries.len() + 1);
         for (key, value) in old.entries {
             let said = key.equals_str("content")
@@ -336,8 +345,7 @@ impl ChatTemplate {
             }
         }
         message.push(Value::Str("content"), Value::Str(text));
-        input.messages[at] = message.finish();
-        Ok(self.render_input(prepared.arena, prepared.named, input, options, false)?.text)
+        self.render_edited(prepared, options, |messages| messages[at] = message.finish())
     }
 
     /// Renders; with `spans` also finds the generation blocks in captured text.

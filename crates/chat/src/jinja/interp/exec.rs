@@ -27,6 +27,16 @@ impl<'a> Interp<'a> {
         self.body(&scoped.body)
     }
 
+    /// What a body writes, and how it ended: a `break` drops it.
+    fn capture_scoped(&mut self, body: &'a Scoped) -> Result<(&'a str, Flow)> {
+        let mut flow = Flow::Next;
+        let text = self.capture(|this| {
+            flow = this.scoped(body)?;
+            Ok(())
+        })?;
+        Ok((text, flow))
+    }
+
     fn statement(&mut self, kind: &'a StmtKind) -> Result<Flow> {
         match kind {
             StmtKind::Data(text) => self.out.push_str(text),
@@ -48,11 +58,7 @@ impl<'a> Interp<'a> {
                 self.assign(target, value)?;
             }
             StmtKind::SetBlock { target, filter, body } => {
-                let mut flow = Flow::Next;
-                let text = self.capture(|this| {
-                    flow = this.scoped(body)?;
-                    Ok(())
-                })?;
+                let (text, flow) = self.capture_scoped(body)?;
                 if flow != Flow::Next {
                     return Ok(flow);
                 }
@@ -89,11 +95,7 @@ impl<'a> Interp<'a> {
                 value.write(&mut self.out);
             }
             StmtKind::FilterBlock { filter, body } => {
-                let mut flow = Flow::Next;
-                let text = self.capture(|this| {
-                    flow = this.scoped(body)?;
-                    Ok(())
-                })?;
+                let (text, flow) = self.capture_scoped(body)?;
                 if flow != Flow::Next {
                     return Ok(flow);
                 }
