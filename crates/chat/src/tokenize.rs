@@ -122,20 +122,24 @@ impl ChatTokenizer {
     pub fn from_model(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let template = ChatTemplate::from_model(folder)?;
-        Self::from_model_with_template(folder, template)
+        Self::load(folder, template)
     }
 
     /// As [`ChatTokenizer::from_model`], with another template than the model's own, which takes
     /// over the model's special tokens.
     ///
     /// # Errors
-    /// Those of [`ChatTemplate::with_tokens_of`], and [`Error::Tokenizer`] for a missing or broken `tokenizer.json`.
+    /// Those of [`ChatTemplate::with_tokens_of`], and [`Error::Tokenizer`] for a missing or broken
+    /// `tokenizer.json`.
     pub fn from_model_with_template(
         folder: impl AsRef<Path>,
         template: ChatTemplate,
     ) -> Result<Self> {
         let folder = folder.as_ref();
-        let template = template.with_tokens_of(folder)?;
+        Self::load(folder, template.with_tokens_of(folder)?)
+    }
+
+    fn load(folder: &Path, template: ChatTemplate) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path)
             .map_err(|error| Error::Tokenizer(format!("{}: {error}", path.display())))?;
