@@ -11,11 +11,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("posttrain-core", &[]),
     ("posttrain-chat", &["posttrain-core"]),
     ("posttrain-merge", &[]),
-    ("posttrain-model", &["posttrain-core"]),
+    ("posttrain-model", &["posttrain-chat", "posttrain-core"]),
     ("posttrain-data", &["posttrain-chat", "posttrain-core"]),
     ("posttrain-search", &["posttrain-core"]),
     ("posttrain-endpoint", &["posttrain-core"]),
-    ("posttrain-train", &["posttrain-model", "posttrain-core"]),
+    ("posttrain-train", &["posttrain-model", "posttrain-chat", "posttrain-core"]),
     ("posttrain-eval", &["posttrain-data", "posttrain-chat", "posttrain-core"]),
 ];
 

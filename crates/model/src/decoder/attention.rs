@@ -1,0 +1,93 @@
+//! The attention of a layer: projections, norms of queries and keys, rotation, cache.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::cache::LayerCache;
+use super::layers::{Linear, Norm};
+use super::places::Places;
+use crate::config::{Config, QkNorm};
+use crate::kernel;
+
+/// Attention with grouped heads.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// `[num_attention_heads * head_dim, hidden_size]`
+    pub q_proj: Option<Linear>,
+    /// `[num_key_value_heads * head_dim, hidden_size]`
+    pub k_proj: Option<Linear>,
+    /// `[num_key_value_heads * head_dim, hidden_size]`
+    pub v_proj: Option<Linear>,
+    /// `[hidden_size, num_attention_heads * head_dim]`
+    pub o_proj: Linear,
+    /// Queries above keys above values, where they are one matrix.
+    pub qkv_proj: Option<Linear>,
+    /// Norm of the queries.
+    pub q_norm: Option<Norm>,
+    /// Norm of the keys.
+    pub k_norm: Option<Norm>,
+}
+
+impl Attention {
+    pub(super) fn forward(
+        &self,
+        x: Tensor<3>,
+        config: &Config,
+        index: usize,
+        places: &Places,
+        cache: Option<LayerCache<'_>>,
+    ) -> Tensor<3> {
+        let [batch, time, _] = x.dims();
+        let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let (q, k, v) = self.project(x, config);
+        let whole = config.qk_norm == QkNorm::WholeProjection;
+        let q = if whole { normed(q, self.q_norm.as_ref(), config) } else { q };
+        let k = if whole { normed(k, self.k_norm.as_ref(), config) } else { k };
+        let split = |x: Tensor<3>, heads| x.reshape([batch, time, heads, config.head_dim]);
+        let (mut q, mut k, v) = (split(q, heads), split(k, kv_heads), split(v, kv_heads));
+        if config.qk_norm == QkNorm::PerHead {
+            q = normed(q, self.q_norm.as_ref(), config);
+            k = normed(k, self.k_norm.as_ref(), config);
+        }
+        let layer = config.layers[index];
+        if let Some(rope) = layer.rope {
+            let (cos, sin) = places.rope(rope);
+            q = kernel::rotary(q, cos.clone(), sin.clone());
+            k = kernel::rotary(k, cos, sin);
+        }
+        let (k, v) = match cache {
+            Some(cache) => cache.write(k, v, places),
+            None => (k, v),
+        };
+        let scores = kernel::Scores {
+            scale: config.attention_multiplier,
+            softcap: config.attn_logit_softcapping,
+            keys: places.keys,
+        };
+        let o = kernel::attention(q, k, v, places.visible(layer.sliding_window), scores);
+        self.o_proj.forward(o.reshape([batch, time, heads * config.head_dim]))
+    }
+
+    fn project(&self, x: Tensor<3>, config: &Config) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+        match (&self.q_proj, &self.k_proj, &self.v_proj, &self.qkv_proj) {
+            (Some(q), Some(k), Some(v), _) => (q.forward(x.clone()), k.forward(x.clone()), v.forward(x)),
+            (_, _, _, Some(qkv)) => {
+                let (q, kv) = (
+                    config.num_attention_heads * config.head_dim,
+                    config.num_key_value_heads * config.head_dim,
+                );
+                let all = qkv.forward(x);
+                let part = |from, width| all.clone().narrow(2, from, width);
+                (part(0, q), part(q, kv), part(q + kv, kv))
+            }
+            _ => unreachable!("attention has q, k and v, apart or as one"),
+        }
+    }
+}
+
+fn normed<const D: usize>(x: Tensor<D>, norm: Option<&Norm>, config: &Config) -> Tensor<D> {
+    match norm {
+        Some(norm) => norm.forward(x, config),
+        None => x,
+    }
+}

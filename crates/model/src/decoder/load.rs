@@ -1,0 +1,169 @@
+//! From a checkpoint folder to a decoder, and a decoder with random weights.
+
+use std::path::Path;
+
+use burn::tensor::{Bytes, DType, Device, Shape, TensorData};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use rand_distr::{Distribution, Normal};
+
+use super::weights::{build, expected};
+use super::Decoder;
+use crate::checkpoint::{Checkpoint, Dtype, TensorView, is_derived_buffer};
+use crate::config::Config;
+use crate::device::is_cpu;
+use crate::error::Error;
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The type of the weights on the device; `None` takes the checkpoint's, or f32 where the
+    /// device cannot compute with that. On the CPU hidden states are f32 whatever the weights are:
+    /// bf16 weights are widened where they are used, and f16 ones when they are loaded.
+    /// Training wants [`Dtype::F32`].
+    pub dtype: Option<Dtype>,
+}
+
+impl Decoder {
+    /// Loads a checkpoint folder: `config.json` and safetensors, in one file or several.
+    ///
+    /// Files are mapped, and read tensor by tensor. On the CPU weights that need no conversion stay
+    /// in the mapped file, which must not be changed while the model lives (saving over it is fine:
+    /// that makes new files).
+    ///
+    /// # Errors
+    /// Those of [`Config::from_model`] and [`Checkpoint::open`], and [`Error::TensorMismatch`] with
+    /// every tensor that is missing, unexpected or of another shape.
+    pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::load_with(folder, device, &LoadOptions::default())
+    }
+
+    /// As [`Decoder::load`], in another type.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::load`], and [`Error::Input`] for a type that the device cannot compute
+    /// with.
+    pub fn load_with(
+        folder: impl AsRef<Path>,
+        device: &Device,
+        options: &LoadOptions,
+    ) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let config = Config::from_model(folder)?;
+        let checkpoint = Checkpoint::open(folder)?;
+        let tied = config.tie_word_embeddings;
+        let ignored = |name: &str| is_derived_buffer(name) || (tied && name == "lm_head.weight");
+        checkpoint.check(&expected(&config), ignored)?;
+        let stored = checkpoint.dtype().unwrap_or(Dtype::F32);
+        let types = Types::choose(stored, options.dtype, device)?;
+        let mut source = |name: &str, shape: &[usize]| {
+            let view = checkpoint.get(name).expect("checked above");
+            let dtype = if shape.len() > 1 { types.matrices } else { types.vectors };
+            let data = match shared(&checkpoint, &view, dtype, device) {
+                Some(data) => data,
+                None => converted(&view, dtype)?,
+            };
+            Ok((data, dtype))
+        };
+        build(&config, device, types.vectors, stored, &mut source)
+    }
+
+    /// A decoder with random weights: matrices from a normal distribution with standard deviation
+    /// `initializer_range`, norms at one, biases at zero, as transformers initialises them. The
+    /// same seed gives the same weights.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when `initializer_range` is not a positive number.
+    pub fn random(
+        config: &Config,
+        initializer_range: f32,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let normal = Normal::new(0.0, initializer_range).ok().filter(|_| initializer_range > 0.0);
+        let normal = normal.ok_or_else(|| Error::Input {
+            what: "initializer_range".into(),
+            found: initializer_range.to_string(),
+            expected: "a positive number".into(),
+        })?;
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut source = |name: &str, shape: &[usize]| {
+            let count = shape.iter().product();
+            let numbers: Vec<f32> = if shape.len() > 1 {
+                normal.sample_iter(&mut random).take(count).collect()
+            } else {
+                let norm_of_one = name.ends_with("weight") && !config.norm_unit_offset;
+                vec![if norm_of_one { 1.0 } else { 0.0 }; count]
+            };
+            Ok((TensorData::new(numbers, Shape::from(shape.to_vec())), DType::F32))
+        };
+        build(config, device, DType::F32, Dtype::F32, &mut source)
+    }
+}
+
+/// The types of a model on a device.
+struct Types {
+    matrices: DType,
+    /// Of norms, biases and hidden states.
+    vectors: DType,
+}
+
+impl Types {
+    fn choose(stored: Dtype, wanted: Option<Dtype>, device: &Device) -> Result<Self, Error> {
+        if is_cpu(device) {
+            // In the kernels of the CPU only matrices may be narrow, and only as bf16.
+            let matrices = match wanted.unwrap_or(stored) {
+                Dtype::BF16 => DType::BF16,
+                Dtype::F32 => DType::F32,
+                Dtype::F16 if wanted.is_none() => DType::F32,
+                other => return Err(unusable(other, device)),
+            };
+            return Ok(Self { matrices, vectors: DType::F32 });
+        }
+        let usable = |dtype: Dtype| match dtype {
+            Dtype::F32 => Some(DType::F32),
+            Dtype::F16 => Some(DType::F16).filter(|&dtype| device.supports_dtype(dtype)),
+            Dtype::BF16 => Some(DType::BF16).filter(|&dtype| device.supports_dtype(dtype)),
+            _ => None,
+        };
+        let dtype = match wanted {
+            Some(wanted) => usable(wanted).ok_or_else(|| unusable(wanted, device))?,
+            None => usable(stored).unwrap_or(DType::F32),
+        };
+        Ok(Self { matrices: dtype, vectors: dtype })
+    }
+}
+
+fn unusable(dtype: Dtype, device: &Device) -> Error {
+    Error::Input {
+        what: "the type of the weights".into(),
+        found: dtype.to_string(),
+        expected: format!("one that {device:?} computes with"),
+    }
+}
+
+/// The tensor as it lies in the mapped file, if nothing has to be done to it.
+fn shared(
+    checkpoint: &Checkpoint,
+    view: &TensorView<'_>,
+    dtype: DType,
+    device: &Device,
+) -> Option<TensorData> {
+    let same = matches!((view.dtype, dtype), (Dtype::F32, DType::F32) | (Dtype::BF16, DType::BF16));
+    let aligned = view.bytes.as_ptr().addr() % dtype.size() == 0;
+    if !(is_cpu(device) && same && aligned && cfg!(target_endian = "little")) {
+        return None;
+    }
+    let bytes = bytes::Bytes::from_owner(checkpoint.shared(view.name)?);
+    let bytes = Bytes::from_shared(bytes, burn::tensor::AllocationProperty::Other);
+    Some(TensorData::from_bytes(bytes, Shape::from(view.shape.to_vec()), dtype))
+}
+
+fn converted(view: &TensorView<'_>, dtype: DType) -> Result<TensorData, Error> {
+    let shape = Shape::from(view.shape.to_vec());
+    Ok(match dtype {
+        DType::BF16 => TensorData::new(view.to_bf16()?, shape),
+        DType::F16 => TensorData::new(view.to_f16()?, shape),
+        _ => TensorData::new(view.to_f32()?, shape),
+    })
+}

@@ -1,0 +1,145 @@
+//! Log-probabilities of given tokens, without the logits of whole sequences.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::{Batch, Decoder};
+use crate::error::Error;
+use crate::kernel;
+
+/// Which tokens of a batch are scored, each by the hidden state of the token before it.
+///
+/// ```
+/// use posttrain_model::{Batch, Targets};
+/// let batch = Batch::padded(&[&[5, 6, 7], &[8, 9]], 0)?;
+/// assert_eq!(Targets::all(&batch).tokens(), [6, 7, 9]);
+/// // Only the last token of each row is trained.
+/// let mask = [false, false, true, false, true, false];
+/// assert_eq!(Targets::masked(&batch, &mask)?.tokens(), [7, 9]);
+/// # Ok::<(), posttrain_model::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Place of the token before, in `[batch * time]`.
+    places: Vec<usize>,
+    tokens: Vec<u32>,
+    /// Number of the text, counted through the batch.
+    texts: Vec<usize>,
+    /// Number of texts.
+    count: usize,
+}
+
+impl Targets {
+    /// Every token but the first of each text.
+    pub fn all(batch: &Batch) -> Self {
+        Self::chosen(batch, |_| true)
+    }
+
+    /// The tokens whose mask is set, `[batch * time]`. The first token of a text has nothing
+    /// before it, so its mask does not matter; nor does that of padding.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a mask of another length.
+    pub fn masked(batch: &Batch, mask: &[bool]) -> Result<Self, Error> {
+        if mask.len() != batch.ids().len() {
+            return Err(Error::Input {
+                what: "the length of the mask".into(),
+                found: mask.len().to_string(),
+                expected: format!("that of the batch, {}", batch.ids().len()),
+            });
+        }
+        Ok(Self::chosen(batch, |place| mask[place]))
+    }
+
+    fn chosen(batch: &Batch, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut targets = Self::default();
+        for (row, texts) in batch.texts().iter().enumerate() {
+            let mut start = row * batch.time();
+            for length in texts {
+                for place in (start + 1..start + length).filter(|&place| wanted(place)) {
+                    targets.places.push(place - 1);
+                    targets.tokens.push(batch.ids()[place]);
+                    targets.texts.push(targets.count);
+                }
+                start += length;
+                targets.count += 1;
+            }
+        }
+        targets
+    }
+
+    /// The tokens, text after text.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// For each token the number of its text, counted through the batch.
+    pub fn texts(&self) -> &[usize] {
+        &self.texts
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether no token is scored.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+/// What a model says about given tokens. Both are differentiable.
+#[derive(Clone, Debug)]
+pub struct TokenLogprobs {
+    /// Natural-log probability of each target, `[targets]`.
+    pub logprobs: Tensor<1>,
+    /// Entropy of the distribution that each target was drawn from, in nats, `[targets]`.
+    pub entropy: Tensor<1>,
+    texts: Vec<usize>,
+    count: usize,
+}
+
+impl TokenLogprobs {
+    /// The log-probability of the targets of each text, `[texts]`; 0 for a text without targets.
+    pub fn sums(&self) -> Tensor<1> {
+        let zeros = Tensor::zeros([self.count], (&self.logprobs.device(), self.logprobs.dtype()));
+        if self.texts.is_empty() {
+            return zeros;
+        }
+        let texts = indices(self.texts.iter().copied(), &self.logprobs);
+        zeros.select_assign(0, texts, self.logprobs.clone(), IndexingUpdateOp::Add)
+    }
+}
+
+impl Decoder {
+    /// Log-probabilities and entropies from the hidden states of [`Decoder::forward`],
+    /// `[batch, time, hidden_size]`. Logits exist for a few rows at a time, in the backward pass
+    /// as well, which computes them anew.
+    ///
+    /// # Panics
+    /// When the hidden states are not those of the targets' batch.
+    pub fn logprobs(&self, hidden: Tensor<3>, targets: &Targets) -> TokenLogprobs {
+        let [batch, time, width] = hidden.dims();
+        let (texts, count) = (targets.texts.clone(), targets.count);
+        if targets.is_empty() {
+            let none: Tensor<1> = hidden.reshape([-1]).narrow(0, 0, 0);
+            return TokenLogprobs { logprobs: none.clone(), entropy: none, texts, count };
+        }
+        let hidden = hidden.reshape([batch * time, width]);
+        let places = indices(targets.places.iter().copied(), &hidden);
+        let tokens = indices(targets.tokens.iter().map(|&token| token as usize), &hidden);
+        let h = hidden.select(0, places);
+        let both = kernel::logprobs(h, self.head(), tokens, self.logits_form());
+        let column = |index| both.clone().narrow(1, index, 1).reshape([-1]);
+        TokenLogprobs { logprobs: column(0), entropy: column(1), texts, count }
+    }
+}
+
+fn indices<const D: usize>(
+    values: impl Iterator<Item = usize>,
+    like: &Tensor<D>,
+) -> Tensor<1, Int> {
+    let values: Vec<i32> = values.map(|value| value as i32).collect();
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), &like.device())
+}

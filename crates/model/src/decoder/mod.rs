@@ -1,0 +1,164 @@
+//! One decoder for every family.
+//!
+//! Modules and fields have the names of the Hugging Face tensors, so that the path of a parameter
+//! (`model.layers.0.self_attn.q_proj.weight`) is its key in a checkpoint. What differs between
+//! families stands in [`Config`]; no code here asks for the family.
+
+mod attention;
+mod batch;
+mod block;
+mod cache;
+mod layers;
+mod load;
+mod logprobs;
+mod places;
+mod save;
+mod weights;
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+pub use batch::Batch;
+pub use block::Block;
+pub use cache::KvCache;
+pub use attention::Attention;
+pub use layers::{Linear, Mlp, Norm};
+pub use load::LoadOptions;
+pub use logprobs::{Targets, TokenLogprobs};
+
+use crate::checkpoint::Dtype;
+use crate::config::Config;
+use crate::error::Error;
+use crate::kernel;
+use places::{Layout, Places};
+
+/// A decoder-only language model.
+///
+/// ```no_run
+/// use posttrain_model::{Batch, Decoder, device};
+/// let device = device::open("flex")?;
+/// let model = Decoder::load("path/to/checkpoint", &device)?;
+/// let hidden = model.forward(&Batch::padded(&[&[1, 15, 27], &[1, 9]], 0)?); // [2, 3, hidden_size]
+/// let logits = model.logits(hidden); // [2, 3, vocab_size]
+/// # Ok::<(), posttrain_model::Error>(())
+/// ```
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// Everything below the output head.
+    pub model: Body,
+    /// The output head; absent where it is the embedding matrix.
+    pub lm_head: Option<Linear>,
+    #[module(skip)]
+    config: Config,
+    /// The type of the hidden states.
+    #[module(skip)]
+    compute: DType,
+    /// The type in which the weights are saved.
+    #[module(skip)]
+    stored: Dtype,
+}
+
+/// Embedding, layers, last norm.
+#[derive(Module, Debug)]
+pub struct Body {
+    /// The embedding matrix.
+    pub embed_tokens: Embedding,
+    /// The layers.
+    pub layers: Vec<Block>,
+    /// The norm before the output head.
+    pub norm: Norm,
+}
+
+/// Rows for tokens.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[vocab_size, hidden_size]`
+    pub weight: Param<Tensor<2>>,
+}
+
+impl Decoder {
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.model.embed_tokens.weight.val().device()
+    }
+
+    /// Hidden states after the last norm, `[batch, time, hidden_size]`. Those of padding mean
+    /// nothing.
+    pub fn forward(&self, batch: &Batch) -> Tensor<3> {
+        self.run(batch.ids(), &batch.layout(), None)
+    }
+
+    /// Appends `time` tokens to each of the given sequences of the cache: `ids` is
+    /// `[sequences, time]`, row by row. Returns their hidden states, `[sequences, time, hidden_size]`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the ids do not divide among the sequences, or a sequence stands
+    /// twice or is not in the cache.
+    pub fn forward_cached(
+        &self,
+        ids: &[u32],
+        sequences: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<3>, Error> {
+        let layout = cache.append(sequences, ids.len())?;
+        Ok(self.run(ids, &layout, Some(cache)))
+    }
+
+    fn run(&self, ids: &[u32], layout: &Layout, mut cache: Option<&mut KvCache>) -> Tensor<3> {
+        let device = self.device();
+        let places = Places::new(&self.config, layout, cache.is_some(), self.compute, &device);
+        let mut x = self.embed(ids, [layout.batch, layout.time]);
+        for (index, block) in self.model.layers.iter().enumerate() {
+            let kv = cache.as_mut().map(|cache| cache.layer(index));
+            x = block.forward(x, &self.config, index, &places, kv);
+        }
+        self.model.norm.forward(x, &self.config)
+    }
+
+    fn embed(&self, ids: &[u32], [batch, time]: [usize; 2]) -> Tensor<3> {
+        let weight = self.model.embed_tokens.weight.val();
+        let [_, width] = weight.dims();
+        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let count = ids.len();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), &weight.device());
+        let x = weight.select(0, ids);
+        let x = if x.dtype() == self.compute { x } else { x.cast(self.compute) };
+        let x = x.reshape([batch, time, width]);
+        let scale = self.config.embedding_multiplier;
+        if scale == 1.0 { x } else { x.mul_scalar(scale) }
+    }
+
+    /// The output matrix, `[vocab_size, hidden_size]`.
+    fn head(&self) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.model.embed_tokens.weight.val(),
+        }
+    }
+
+    /// How logits come from hidden states and the output matrix.
+    fn logits_form(&self) -> kernel::Logits {
+        kernel::Logits {
+            scale: 1.0 / self.config.logits_scaling,
+            softcap: self.config.final_logit_softcapping,
+            weight_gradient: true,
+        }
+    }
+
+    /// All logits: `[.., hidden_size]` to `[.., vocab_size]`. For whole sequences this is large;
+    /// log-probabilities need no logits ([`Decoder::logprobs`]).
+    pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        let kernel::Logits { scale, softcap, .. } = self.logits_form();
+        let z = kernel::linear(hidden, self.head());
+        let z = if scale == 1.0 { z } else { z.mul_scalar(scale) };
+        match softcap {
+            Some(cap) => z.div_scalar(cap).tanh().mul_scalar(cap),
+            None => z,
+        }
+    }
+}

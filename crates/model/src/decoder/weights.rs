@@ -1,0 +1,155 @@
+//! The tensors of a configuration: their names and shapes, and a decoder made of them.
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+
+use super::{Attention, Block, Body, Decoder, Embedding, Linear, Mlp, Norm};
+use crate::checkpoint::{Dtype, Expected};
+use crate::config::{Config, NormPlacement, QkNorm};
+use crate::error::Error;
+
+/// Gives the numbers of a tensor by its name and shape, and their type on the device.
+pub(super) type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<(TensorData, DType), Error> + 'a;
+
+/// Names and shapes of all tensors of a configuration, in the order of transformers' state dict.
+pub(super) fn expected(config: &Config) -> Vec<Expected> {
+    let mut tensors = Tensors { device: Device::default(), source: None, listed: Vec::new() };
+    // Without a source no tensor is made, so nothing can fail.
+    let _ = tensors.parts(config);
+    tensors.listed
+}
+
+/// A decoder whose tensors come from `source`, one after the other.
+pub(super) fn build(
+    config: &Config,
+    device: &Device,
+    compute: DType,
+    stored: Dtype,
+    source: &mut Source<'_>,
+) -> Result<Decoder, Error> {
+    let mut tensors = Tensors { device: device.clone(), source: Some(source), listed: Vec::new() };
+    let (model, lm_head) = tensors.parts(config)?;
+    Ok(Decoder { model, lm_head, config: config.clone(), compute, stored })
+}
+
+struct Tensors<'a, 'b> {
+    device: Device,
+    source: Option<&'a mut Source<'b>>,
+    listed: Vec<Expected>,
+}
+
+impl Tensors<'_, '_> {
+    fn parts(&mut self, config: &Config) -> Result<(Body, Option<Linear>), Error> {
+        let (vocab, width) = (config.vocab_size, config.hidden_size);
+        let weight = self.tensor("model.embed_tokens.weight", [vocab, width])?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| self.block(&format!("model.layers.{index}"), config))
+            .collect::<Result<_, _>>()?;
+        let norm = self.norm("model.norm", width)?;
+        let head = !config.tie_word_embeddings;
+        let lm_head = self.linear_if(head, "lm_head", [vocab, width], false)?;
+        Ok((Body { embed_tokens: Embedding { weight }, layers, norm }, lm_head))
+    }
+
+    fn block(&mut self, at: &str, config: &Config) -> Result<Block, Error> {
+        let width = config.hidden_size;
+        let (pre, sandwich) = (config.norms == NormPlacement::Pre, config.norms == NormPlacement::Sandwich);
+        Ok(Block {
+            self_attn: self.attention(&format!("{at}.self_attn"), config)?,
+            mlp: self.mlp(&format!("{at}.mlp"), config)?,
+            input_layernorm: self.norm_if(pre || sandwich, at, "input_layernorm", width)?,
+            post_attention_layernorm: self.norm(&format!("{at}.post_attention_layernorm"), width)?,
+            pre_feedforward_layernorm: self.norm_if(
+                sandwich,
+                at,
+                "pre_feedforward_layernorm",
+                width,
+            )?,
+            post_feedforward_layernorm: self.norm_if(
+                !pre,
+                at,
+                "post_feedforward_layernorm",
+                width,
+            )?,
+        })
+    }
+
+    fn attention(&mut self, at: &str, config: &Config) -> Result<Attention, Error> {
+        let width = config.hidden_size;
+        let q = config.num_attention_heads * config.head_dim;
+        let kv = config.num_key_value_heads * config.head_dim;
+        let (fused, bias) = (config.fused_projections, config.attention_bias);
+        let (q_norm, k_norm) = match config.qk_norm {
+            QkNorm::None | QkNorm::PerHead => (config.head_dim, config.head_dim),
+            QkNorm::WholeProjection => (q, kv),
+        };
+        let normed = config.qk_norm != QkNorm::None;
+        let name = |part: &str| format!("{at}.{part}");
+        Ok(Attention {
+            q_proj: self.linear_if(!fused, &name("q_proj"), [q, width], bias.qkv)?,
+            k_proj: self.linear_if(!fused, &name("k_proj"), [kv, width], bias.qkv)?,
+            v_proj: self.linear_if(!fused, &name("v_proj"), [kv, width], bias.qkv)?,
+            o_proj: self.linear(&name("o_proj"), [width, q], bias.o)?,
+            qkv_proj: self.linear_if(fused, &name("qkv_proj"), [q + 2 * kv, width], bias.qkv)?,
+            q_norm: self.norm_if(normed, at, "q_norm", q_norm)?,
+            k_norm: self.norm_if(normed, at, "k_norm", k_norm)?,
+        })
+    }
+
+    fn mlp(&mut self, at: &str, config: &Config) -> Result<Mlp, Error> {
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let (fused, bias) = (config.fused_projections, config.mlp_bias);
+        let name = |part: &str| format!("{at}.{part}");
+        Ok(Mlp {
+            gate_proj: self.linear_if(!fused, &name("gate_proj"), [inner, width], bias)?,
+            up_proj: self.linear_if(!fused, &name("up_proj"), [inner, width], bias)?,
+            gate_up_proj: self.linear_if(fused, &name("gate_up_proj"), [2 * inner, width], bias)?,
+            down_proj: self.linear(&name("down_proj"), [width, inner], bias)?,
+        })
+    }
+
+    fn linear(&mut self, at: &str, [out, inner]: [usize; 2], bias: bool) -> Result<Linear, Error> {
+        let weight = self.tensor(&format!("{at}.weight"), [out, inner])?;
+        let bias = bias.then(|| self.tensor(&format!("{at}.bias"), [out])).transpose()?;
+        Ok(Linear { weight, bias })
+    }
+
+    fn linear_if(
+        &mut self,
+        there: bool,
+        at: &str,
+        shape: [usize; 2],
+        bias: bool,
+    ) -> Result<Option<Linear>, Error> {
+        there.then(|| self.linear(at, shape, bias)).transpose()
+    }
+
+    fn norm(&mut self, at: &str, width: usize) -> Result<Norm, Error> {
+        Ok(Norm { weight: self.tensor(&format!("{at}.weight"), [width])? })
+    }
+
+    fn norm_if(
+        &mut self,
+        there: bool,
+        at: &str,
+        name: &str,
+        width: usize,
+    ) -> Result<Option<Norm>, Error> {
+        there.then(|| self.norm(&format!("{at}.{name}"), width)).transpose()
+    }
+
+    fn tensor<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Param<Tensor<D>>, Error> {
+        self.listed.push(Expected { name: name.into(), shape: shape.to_vec() });
+        let Some(source) = &mut self.source else {
+            let make = move |device: &Device, _| Tensor::empty(shape, device);
+            let (id, device) = (ParamId::new(), self.device.clone());
+            return Ok(Param::uninitialized(id, make, device, true, Shape::from(shape)));
+        };
+        let (data, dtype) = source(name, &shape)?;
+        Ok(Param::from_tensor(Tensor::from_data(data, (&self.device, dtype))))
+    }
+}

@@ -1,0 +1,122 @@
+//! One choice of the device for all programs.
+
+use burn::tensor::Device;
+
+use crate::error::Error;
+
+/// The environment variable that names the device where a program's `--device` does not.
+pub const ENVIRONMENT: &str = "POSTTRAIN_DEVICE";
+
+/// The devices compiled into this binary, as [`open`] takes them.
+///
+/// ```
+/// assert!(posttrain_model::device::compiled_in().contains(&"flex"));
+/// ```
+pub fn compiled_in() -> Vec<&'static str> {
+    let all = [
+        ("flex", cfg!(feature = "flex")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("cuda", cfg!(feature = "cuda")),
+    ];
+    all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+}
+
+/// The device of `--device` or, without it, of `POSTTRAIN_DEVICE`, or else the CPU if it is
+/// compiled in, or else the first that is.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn choose(argument: Option<&str>) -> Result<Device, Error> {
+    let from_environment = std::env::var(ENVIRONMENT).ok().filter(|name| !name.is_empty());
+    match argument.map(str::to_owned).or(from_environment) {
+        Some(name) => open(&name),
+        None => open(compiled_in().first().copied().unwrap_or("flex")),
+    }
+}
+
+/// A device by name: `flex` (the CPU), `vulkan`, `wgpu` or `cuda`, the last three with the number of
+/// the adapter behind a colon where there are several (`cuda:1`). `vulkan:cpu` and `wgpu:cpu` are
+/// software devices, which are never chosen by themselves.
+///
+/// ```
+/// use posttrain_model::device;
+/// device::open("flex")?;
+/// let error = device::open("tpu").unwrap_err().to_string();
+/// assert!(error.starts_with("device `tpu`: no such device; compiled in: flex"), "{error}");
+/// # Ok::<(), posttrain_model::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Device`] for a name that is unknown, not compiled in, or of which the machine has none.
+pub fn open(name: &str) -> Result<Device, Error> {
+    let fail = |reason: &str| {
+        let available = compiled_in().join(", ");
+        Error::Device { name: name.into(), reason: reason.into(), available }
+    };
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) => (kind, Some(index)),
+        None => (name, None),
+    };
+    if !["flex", "vulkan", "wgpu", "cuda"].contains(&kind) {
+        return Err(fail("no such device"));
+    }
+    if !compiled_in().contains(&kind) {
+        return Err(fail("not compiled in (enable the cargo feature of that name)"));
+    }
+    let number = match index {
+        None | Some("cpu") => None,
+        Some(index) => match index.parse::<usize>() {
+            Ok(number) => Some(number),
+            Err(_) => return Err(fail("what follows the colon is not a number")),
+        },
+    };
+    match kind {
+        #[cfg(feature = "flex")]
+        "flex" if index.is_none() => Ok(Device::flex()),
+        #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+        "vulkan" | "wgpu" | "cuda" => {
+            // A backend panics where there is no adapter of the kind that is asked for.
+            std::panic::catch_unwind(|| gpu(kind, index == Some("cpu"), number))
+                .ok()
+                .flatten()
+                .ok_or_else(|| fail("this machine has none"))
+        }
+        _ => Err(fail("it has no numbered adapters")),
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+fn gpu(kind: &str, software: bool, number: Option<usize>) -> Option<Device> {
+    #[cfg(any(feature = "wgpu", feature = "vulkan"))]
+    let adapter = || match (software, number) {
+        (true, _) => burn::tensor::DeviceKind::Cpu,
+        (false, Some(number)) => burn::tensor::DeviceKind::DiscreteGpu(number),
+        (false, None) => burn::tensor::DeviceKind::DefaultDevice,
+    };
+    let device = match kind {
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Device::vulkan(adapter()),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Device::wgpu(adapter()),
+        #[cfg(feature = "cuda")]
+        "cuda" if !software => Device::cuda(number.unwrap_or(0)),
+        _ => return None,
+    };
+    // The adapter is looked for when it is first used.
+    let probe = burn::tensor::Tensor::<1>::from_data([1.0_f32], &device);
+    (probe.into_scalar::<f32>() == 1.0).then_some(device)
+}
+
+/// Whether a device is the CPU backend, with its own kernels.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    {
+        device.clone().inner() == Device::flex()
+    }
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}

@@ -1,0 +1,189 @@
+//! The CPU backend: from its tensors to slices and back. What is not f32 takes the reference.
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::IntTensor;
+use burn::backend::{DType, Flex, TensorMetadata};
+use burn::tensor::{Shape, TensorData};
+use half::bf16;
+
+use super::cpu::logprobs::Head;
+use super::cpu::{self, Weight};
+use super::{Kernels, Logits, Scores, reference};
+use crate::config::Activation;
+
+fn is_f32(tensors: &[&FlexTensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
+}
+
+/// The tensor itself, or a copy if it is a strided view.
+fn contiguous(t: FlexTensor) -> FlexTensor {
+    if t.is_contiguous() { t } else { t.to_contiguous() }
+}
+
+fn slice(t: &FlexTensor) -> &[f32] {
+    t.as_slice().expect("a contiguous f32 tensor")
+}
+
+/// A tensor that takes the numbers over without a copy.
+fn tensor(numbers: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(numbers, shape))
+}
+
+fn dims<const N: usize>(t: &FlexTensor) -> [usize; N] {
+    let shape = t.shape();
+    std::array::from_fn(|i| shape[i])
+}
+
+fn indices(t: FlexTensor) -> Vec<usize> {
+    let t = contiguous(t);
+    if let Some(values) = t.as_slice::<i64>() {
+        return values.iter().map(|&i| i as usize).collect();
+    }
+    let values = t.as_slice::<i32>().expect("indices are i32 or i64");
+    values.iter().map(|&i| i as usize).collect()
+}
+
+fn weight(w: &FlexTensor) -> Option<Weight<'_>> {
+    match w.dtype() {
+        DType::F32 => w.as_slice().map(Weight::F32),
+        DType::BF16 => w.as_slice::<bf16>().map(Weight::Bf16),
+        _ => None,
+    }
+}
+
+impl Kernels for Flex {
+    fn linear(x: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let (x, w) = (contiguous(x), contiguous(w));
+        let Some(weight) = weight(&w).filter(|_| is_f32(&[&x])) else {
+            return reference::linear::<Self>(x, w);
+        };
+        let [out, inner] = dims(&w);
+        let mut shape = x.shape();
+        let last = shape.num_dims() - 1;
+        assert_eq!(shape[last], inner, "width of the input of a linear layer");
+        shape[last] = out;
+        tensor(cpu::linear(slice(&x), weight, out, inner), shape)
+    }
+
+    fn rms_norm(x: FlexTensor, w: FlexTensor, eps: f32, offset: f32) -> FlexTensor {
+        if !is_f32(&[&x, &w]) {
+            return reference::rms_norm::<Self>(x, w, eps, offset);
+        }
+        let (x, w) = (contiguous(x), contiguous(w));
+        tensor(cpu::elementwise::rms_norm(slice(&x), slice(&w), eps, offset), x.shape())
+    }
+
+    fn rotary(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
+        if !is_f32(&[&x, &cos, &sin]) {
+            return reference::rotary::<Self>(x, cos, sin);
+        }
+        let (x, cos, sin) = (contiguous(x), contiguous(cos), contiguous(sin));
+        let ([_, _, heads, dim], [_, half]) = (dims(&x), dims(&cos));
+        let sizes = [heads, dim, half];
+        let y = cpu::elementwise::rotary(slice(&x), slice(&cos), slice(&sin), sizes, 1.0);
+        tensor(y, x.shape())
+    }
+
+    fn gated(g: FlexTensor, u: FlexTensor, activation: Activation) -> FlexTensor {
+        if is_f32(&[&g, &u]) {
+            let (g, u) = (contiguous(g), contiguous(u));
+            if let Some(y) = cpu::elementwise::gated(slice(&g), slice(&u), activation) {
+                return tensor(y, g.shape());
+            }
+            return reference::gated::<Self>(g, u, activation);
+        }
+        reference::gated::<Self>(g, u, activation)
+    }
+
+    fn attention(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        sequences: IntTensor<Self>,
+        low: IntTensor<Self>,
+        high: IntTensor<Self>,
+        scores: Scores,
+    ) -> FlexTensor {
+        if !is_f32(&[&q, &k, &v]) {
+            return reference::attention::<Self>(q, k, v, sequences, low, high, scores);
+        }
+        let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
+        let [_, queries, heads, dim] = dims(&q);
+        let [_, capacity, kv_heads, _] = dims(&k);
+        let Scores { scale, softcap, .. } = scores;
+        let sizes =
+            cpu::Attention { queries, heads, kv_heads, dim, capacity, scale, softcap };
+        let (sequences, low, high) = (indices(sequences), indices(low), indices(high));
+        let visible =
+            cpu::attention::Visible { sequences: &sequences, low: &low, high: &high };
+        tensor(cpu::attention(slice(&q), slice(&k), slice(&v), visible, sizes), q.shape())
+    }
+
+    fn cache_write(
+        mut cache: FlexTensor,
+        new: FlexTensor,
+        sequences: IntTensor<Self>,
+        starts: IntTensor<Self>,
+    ) -> FlexTensor {
+        if !is_f32(&[&cache, &new]) || !cache.is_contiguous() {
+            return reference::cache_write::<Self>(cache, new, sequences, starts);
+        }
+        let new = contiguous(new);
+        let ([_, capacity, heads, dim], [_, time, _, _]) = (dims(&cache), dims(&new));
+        let width = heads * dim;
+        let numbers = cache.storage_mut::<f32>();
+        let rows = slice(&new).chunks(time * width);
+        for ((row, sequence), start) in rows.zip(indices(sequences)).zip(indices(starts)) {
+            assert!(start + time <= capacity, "the cache is full");
+            let place = (sequence * capacity + start) * width;
+            numbers[place..place + time * width].copy_from_slice(row);
+        }
+        cache
+    }
+
+    fn logprobs(
+        h: FlexTensor,
+        w: FlexTensor,
+        targets: IntTensor<Self>,
+        logits: Logits,
+    ) -> FlexTensor {
+        let (h, w) = (contiguous(h), contiguous(w));
+        let Some(head) = head(&w, logits).filter(|_| is_f32(&[&h])) else {
+            return reference::logprobs::<Self>(h, w, targets, logits);
+        };
+        let targets = indices(targets);
+        let y = cpu::logprobs::logprobs(slice(&h), &targets, &head);
+        tensor(y, Shape::from([targets.len(), 2]))
+    }
+
+    fn logprobs_backward(
+        h: FlexTensor,
+        w: FlexTensor,
+        targets: IntTensor<Self>,
+        dy: FlexTensor,
+        logits: Logits,
+    ) -> (FlexTensor, FlexTensor) {
+        let (h, w, dy) = (contiguous(h), contiguous(w), contiguous(dy));
+        let Some(head) = head(&w, logits).filter(|_| is_f32(&[&h, &dy])) else {
+            return reference::logprobs_backward::<Self>(h, w, targets, dy, logits);
+        };
+        let (dh, dw) = cpu::logprobs::logprobs_backward(
+            slice(&h),
+            &indices(targets),
+            slice(&dy),
+            &head,
+            logits.weight_gradient,
+        );
+        let dw = dw.map_or_else(
+            || tensor(vec![0.0], Shape::from([1, 1])),
+            |dw| tensor(dw, w.shape()),
+        );
+        (tensor(dh, h.shape()), dw)
+    }
+}
+
+fn head(w: &FlexTensor, logits: Logits) -> Option<Head<'_>> {
+    let [vocabulary, dim] = dims(w);
+    let Logits { scale, softcap, .. } = logits;
+    Some(Head { weight: weight(w)?, vocabulary, dim, scale, softcap })
+}

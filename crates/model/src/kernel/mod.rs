@@ -1,0 +1,221 @@
+//! The fused operations of a decoder, as extensions of burn's backends.
+//!
+//! [`Kernels`] names them. Every operation has a body of plain tensor operations ([`reference`]),
+//! which any backend runs and which tests compare with; on the CPU (`flex`, in f32) the loops of
+//! `cpu` replace it. Attention stands behind one function, so that a better kernel has one place
+//! to go.
+
+mod autodiff;
+#[cfg(feature = "flex")]
+pub(crate) mod cpu;
+#[cfg(feature = "flex")]
+mod flex;
+pub(crate) mod reference;
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Int, Tensor};
+
+use crate::config::Activation;
+
+/// The operations. Shapes stand at the functions of this module with the same names.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(feature = "gpu"),
+    Fusion: cfg(feature = "gpu"),
+    Autodiff
+)]
+pub(crate) trait Kernels: Backend {
+    #[fusion(default)]
+    fn linear(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::linear::<Self>(x, w)
+    }
+
+    #[fusion(default)]
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        eps: f32,
+        offset: f32,
+    ) -> FloatTensor<Self> {
+        reference::rms_norm::<Self>(x, w, eps, offset)
+    }
+
+    #[fusion(default)]
+    fn rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        reference::rotary::<Self>(x, cos, sin)
+    }
+
+    #[fusion(default)]
+    fn gated(
+        g: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        reference::gated::<Self>(g, u, activation)
+    }
+
+    #[fusion(default)]
+    fn attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        sequences: IntTensor<Self>,
+        low: IntTensor<Self>,
+        high: IntTensor<Self>,
+        scores: Scores,
+    ) -> FloatTensor<Self> {
+        reference::attention::<Self>(q, k, v, sequences, low, high, scores)
+    }
+
+    #[fusion(default)]
+    fn cache_write(
+        cache: FloatTensor<Self>,
+        new: FloatTensor<Self>,
+        sequences: IntTensor<Self>,
+        starts: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        reference::cache_write::<Self>(cache, new, sequences, starts)
+    }
+
+    #[fusion(default)]
+    fn logprobs(
+        h: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        logits: Logits,
+    ) -> FloatTensor<Self> {
+        reference::logprobs::<Self>(h, w, targets, logits)
+    }
+
+    #[fusion(default)]
+    fn logprobs_backward(
+        h: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        dy: FloatTensor<Self>,
+        logits: Logits,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::logprobs_backward::<Self>(h, w, targets, dy, logits)
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl<R: burn_cubecl::CubeRuntime> Kernels for burn_cubecl::CubeBackend<R> {}
+
+/// How scores come from queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Scores {
+    /// Factor of q · k.
+    pub(crate) scale: f32,
+    /// c of c tanh(s / c).
+    pub(crate) softcap: Option<f32>,
+    /// No query sees a key from this place on: what lies behind need not be read.
+    pub(crate) keys: usize,
+}
+
+/// How logits come from hidden states and the output matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Logits {
+    /// Factor of h Wᵀ.
+    pub(crate) scale: f32,
+    /// c of c tanh(z / c).
+    pub(crate) softcap: Option<f32>,
+    /// Whether the gradient by W is wanted.
+    pub(crate) weight_gradient: bool,
+}
+
+/// Which keys each query sees: those from `low` to before `high` of its sequence. On the device.
+#[derive(Clone, Debug)]
+pub(crate) struct Visible {
+    /// For each row of the batch its sequence in the key and value tensors, `[batch]`.
+    pub(crate) sequences: Tensor<1, Int>,
+    /// `[batch, queries]`.
+    pub(crate) low: Tensor<2, Int>,
+    /// `[batch, queries]`; above `low`: every query sees a key.
+    pub(crate) high: Tensor<2, Int>,
+}
+
+/// x Wᵀ: x `[.., in]`, w `[out, in]` to `[.., out]`. On the CPU w may be bf16 with x in f32.
+pub(crate) fn linear<const D: usize>(x: Tensor<D>, w: Tensor<2>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::linear(x.into_dispatch(), w.into_dispatch()))
+}
+
+/// x / √(mean(x²) + eps) · (w + offset) over the last axis (Zhang & Sennrich 2019,
+/// arXiv:1910.07467): x `[.., d]`, w `[d]`.
+pub(crate) fn rms_norm<const D: usize>(
+    x: Tensor<D>,
+    w: Tensor<1>,
+    eps: f32,
+    offset: f32,
+) -> Tensor<D> {
+    let (x, w) = (x.into_dispatch(), w.into_dispatch());
+    Tensor::from_dispatch(Dispatch::rms_norm(x, w, eps, offset))
+}
+
+/// Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the first half of the rotated
+/// numbers against the second: x `[batch, time, heads, dim]`, cos and sin `[batch * time, half]`.
+/// Numbers from `2 * half` on pass unchanged.
+pub(crate) fn rotary(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> {
+    let (x, cos, sin) = (x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch());
+    Tensor::from_dispatch(Dispatch::rotary(x, cos, sin))
+}
+
+/// act(g) · u (Shazeer 2020, arXiv:2002.05202), of equal shapes.
+pub(crate) fn gated<const D: usize>(g: Tensor<D>, u: Tensor<D>, act: Activation) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::gated(g.into_dispatch(), u.into_dispatch(), act))
+}
+
+/// Attention with grouped heads: q `[batch, queries, heads, dim]`, k and v
+/// `[sequences, capacity, kv_heads, dim]` to `[batch, queries, heads, dim]`.
+pub(crate) fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    visible: &Visible,
+    scores: Scores,
+) -> Tensor<4> {
+    let Visible { sequences, low, high } = visible.clone();
+    Tensor::from_dispatch(Dispatch::attention(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        sequences.into_dispatch(),
+        low.into_dispatch(),
+        high.into_dispatch(),
+        scores,
+    ))
+}
+
+/// Writes new keys (or values) `[batch, time, kv_heads, dim]` into a cache
+/// `[sequences, capacity, kv_heads, dim]`: row b into sequence `sequences[b]` from `starts[b]` on.
+/// In place where nobody else holds the cache.
+pub(crate) fn cache_write(
+    cache: Tensor<4>,
+    new: Tensor<4>,
+    sequences: Tensor<1, Int>,
+    starts: Tensor<1, Int>,
+) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::cache_write(
+        cache.into_dispatch(),
+        new.into_dispatch(),
+        sequences.into_dispatch(),
+        starts.into_dispatch(),
+    ))
+}
+
+/// Log-probability of the targets and entropy, `[n, 2]`, both differentiable: h `[n, dim]`,
+/// w `[vocabulary, dim]`, targets `[n]`. Logits exist for a few rows at a time, forward and backward.
+pub(crate) fn logprobs(
+    h: Tensor<2>,
+    w: Tensor<2>,
+    targets: Tensor<1, Int>,
+    logits: Logits,
+) -> Tensor<2> {
+    let (h, w, targets) = (h.into_dispatch(), w.into_dispatch(), targets.into_dispatch());
+    Tensor::from_dispatch(Dispatch::logprobs(h, w, targets, logits))
+}

@@ -1,0 +1,16 @@
+//! Decoder language models on burn.
+
+pub mod arch;
+pub mod checkpoint;
+pub mod config;
+mod decoder;
+pub mod device;
+mod error;
+mod kernel;
+pub mod rope;
+
+pub use decoder::{
+    Attention, Batch, Block, Body, Decoder, Embedding, KvCache, Linear, LoadOptions, Mlp, Norm,
+    Targets, TokenLogprobs,
+};
+pub use error::Error;

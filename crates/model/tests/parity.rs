@@ -1,0 +1,240 @@
+//! Every family against transformers 5.23: logits, batches, packing, cache, greedy generation,
+//! gradients. On the CPU to 1e-4; `POSTTRAIN_DEVICE` chooses another device.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use burn::module::Module;
+use posttrain_model::{Batch, Decoder, KvCache, LoadOptions, Targets};
+use support::{Expected, cases, device, distance, models, numbers};
+
+/// Absolute tolerance of logits. CUDA multiplies f32 matrices in TF32, with 10 bits of mantissa.
+fn tolerance() -> f32 {
+    if format!("{:?}", device()).to_lowercase().contains("cuda") { 5e-2 } else { 1e-4 }
+}
+
+fn load(case: &str) -> (Decoder, Expected) {
+    let folder = models().join(case);
+    let model = Decoder::load(&folder, &device()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    (model, Expected::read(&folder.join("expected.safetensors")))
+}
+
+/// Runs a check for every case and lists those that fail.
+fn for_all_cases(check: impl Fn(&str) -> f32) {
+    let worst = cases().into_iter().map(|case| (check(&case), case)).collect::<Vec<_>>();
+    for (distance, case) in &worst {
+        println!("{case:20} {distance:.1e}");
+    }
+    let failed: Vec<_> = worst.iter().filter(|(distance, _)| *distance > tolerance()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn logits_and_hidden_states_of_one_text() {
+    for_all_cases(|case| {
+        let (model, expected) = load(case);
+        let (ids, _) = expected.ids("ids");
+        let hidden = model.forward(&Batch::padded(&[&ids], 0).unwrap());
+        let logits = numbers(model.logits(hidden.clone()));
+        distance(&numbers(hidden), &expected.floats("hidden").0)
+            .max(distance(&logits, &expected.floats("logits").0))
+    });
+}
+
+/// The texts of the batch of a case, and the logits of each.
+fn texts(expected: &Expected) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let (ids, shape) = expected.ids("batch_ids");
+    let (lengths, _) = expected.ids("batch_lengths");
+    let (logits, logits_shape) = expected.floats("batch_logits");
+    let vocab = logits_shape[2];
+    let text = |(row, &length): (usize, &u32)| {
+        let (start, length) = (row * shape[1], length as usize);
+        let end = start + length;
+        (ids[start..end].to_vec(), logits[start * vocab..end * vocab].to_vec())
+    };
+    lengths.iter().enumerate().map(text).collect()
+}
+
+#[test]
+fn padded_batches_of_unequal_lengths() {
+    for_all_cases(|case| {
+        let (model, expected) = load(case);
+        let texts = texts(&expected);
+        let rows: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let batch = Batch::padded(&rows, 0).unwrap();
+        let logits = model.logits(model.forward(&batch));
+        let distances = texts.iter().enumerate().map(|(row, (ids, expected))| {
+            let found = logits.clone().narrow(0, row, 1).narrow(1, 0, ids.len());
+            distance(&numbers(found), expected)
+        });
+        distances.fold(0.0, f32::max)
+    });
+}
+
+#[test]
+fn packed_texts_do_not_see_each_other() {
+    for_all_cases(|case| {
+        let (model, expected) = load(case);
+        let texts = texts(&expected);
+        // Two texts in the first row, one in the second, which is padded.
+        let rows: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let batch = Batch::packed(&[&rows[..2], &rows[2..]], 0).unwrap();
+        let logits = model.logits(model.forward(&batch));
+        let places = [(0, 0), (0, rows[0].len()), (1, 0)];
+        let distances = texts.iter().zip(places).map(|((ids, expected), (row, start))| {
+            let found = logits.clone().narrow(0, row, 1).narrow(1, start, ids.len());
+            distance(&numbers(found), expected)
+        });
+        distances.fold(0.0, f32::max)
+    });
+}
+
+/// Whether one pass over the text rotates early tokens otherwise than passes over its parts, so
+/// that a cache cannot give the same: dynamic rotary scaling beyond the first context. What
+/// transformers does there with its cache is in the greedy generation.
+fn depends_on_length(case: &str, ids: &[u32]) -> bool {
+    case == "llama_dynamic" && ids.len() > 16
+}
+
+#[test]
+fn token_by_token_with_the_cache() {
+    for_all_cases(|case| {
+        let (model, expected) = load(case);
+        let texts = texts(&expected);
+        let vocab = model.config().vocab_size;
+        let mut cache = KvCache::new(&model, 3);
+        let mut worst = 0f32;
+        // Row 1 in pieces of 3, then of 1; row 2 in between, in another sequence.
+        for (sequence, piece) in [(1, 3), (2, 1), (0, 5)] {
+            let (ids, expected) = &texts[sequence];
+            if depends_on_length(case, ids) {
+                continue;
+            }
+            let mut start = 0;
+            while start < ids.len() {
+                let end = (start + piece).min(ids.len());
+                let hidden =
+                    model.forward_cached(&ids[start..end], &[sequence], &mut cache).unwrap();
+                let found = numbers(model.logits(hidden));
+                worst = worst.max(distance(&found, &expected[start * vocab..end * vocab]));
+                start = end;
+            }
+            assert_eq!(cache.len(sequence), ids.len());
+        }
+        worst
+    });
+}
+
+#[test]
+fn several_sequences_of_a_cache_at_once() {
+    for_all_cases(|case| {
+        let (model, expected) = load(case);
+        let texts = texts(&expected);
+        let vocab = model.config().vocab_size;
+        let mut cache = KvCache::new(&model, 4);
+        // Sequences of different lengths, then one token for each in one pass.
+        let lengths = [9, 14, 4];
+        for (row, &length) in lengths.iter().enumerate() {
+            model.forward_cached(&texts[row].0[..length], &[row + 1], &mut cache).unwrap();
+        }
+        let next: Vec<u32> = lengths.iter().zip(&texts).map(|(&at, (ids, _))| ids[at]).collect();
+        let hidden = model.forward_cached(&next, &[1, 2, 3], &mut cache).unwrap();
+        let logits = model.logits(hidden);
+        let rows = lengths.iter().zip(&texts).enumerate();
+        let rows = rows.filter(|(_, (_, (ids, _)))| !depends_on_length(case, ids));
+        let distances = rows.map(|(row, (&at, (_, expected)))| {
+            let found = numbers(logits.clone().narrow(0, row, 1));
+            distance(&found, &expected[at * vocab..(at + 1) * vocab])
+        });
+        distances.fold(0.0, f32::max)
+    });
+}
+
+#[test]
+fn logprobs_equal_those_of_the_logits() {
+    for_all_cases(|case| {
+        let (model, expected) = load(case);
+        let texts = texts(&expected);
+        let rows: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let batch = Batch::padded(&rows, 0).unwrap();
+        let scored = model.logprobs(model.forward(&batch), &Targets::all(&batch));
+        let vocab = model.config().vocab_size;
+        let (mut logprobs, mut entropy, mut sums) = (vec![], vec![], vec![]);
+        for (ids, logits) in &texts {
+            let mut sum = 0.0;
+            for (row, &next) in logits.chunks(vocab).zip(&ids[1..]) {
+                let row: Vec<f64> = row.iter().map(|&z| f64::from(z)).collect();
+                let lse = row.iter().map(|z| z.exp()).sum::<f64>().ln();
+                logprobs.push((row[next as usize] - lse) as f32);
+                entropy.push(-row.iter().map(|z| (z - lse) * (z - lse).exp()).sum::<f64>() as f32);
+                sum += row[next as usize] - lse;
+            }
+            sums.push(sum as f32);
+        }
+        distance(&numbers(scored.sums()), &sums)
+            .max(distance(&numbers(scored.logprobs), &logprobs))
+            .max(distance(&numbers(scored.entropy), &entropy))
+    });
+}
+
+#[test]
+fn gradients_of_all_weights() {
+    for case in ["llama3", "qwen3", "gemma3_text"] {
+        let folder = models().join(case);
+        let device = device().autodiff();
+        let f32 = LoadOptions { dtype: Some(posttrain_model::checkpoint::Dtype::F32) };
+        let model = Decoder::load_with(&folder, &device, &f32).unwrap();
+        let expected = Expected::read(&folder.join("expected.safetensors"));
+        let gradients = Expected::read(&folder.join("gradients.safetensors"));
+        let texts = texts(&expected);
+        let rows: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let batch = Batch::padded(&rows, 0).unwrap();
+        let scored = model.logprobs(model.forward(&batch), &Targets::all(&batch));
+        let loss = scored.logprobs.mean().neg();
+        let (found, known) = (numbers(loss.clone())[0], gradients.floats("loss").0[0]);
+        assert!((found / known - 1.0).abs() < tolerance() / 10.0, "{case}: loss {found}, not {known}");
+        let found = Gradients::of(&model, &mut loss.backward());
+        let mut names = gradients.names();
+        names.retain(|name| name != "loss");
+        assert_eq!(names.len(), found.len(), "{case}");
+        for name in names {
+            let (known, _) = gradients.floats(&name);
+            let found = &found.iter().find(|(known, _)| *known == name).unwrap().1;
+            let scale = known.iter().fold(0f32, |scale, g| scale.max(g.abs()));
+            let relative = distance(found, &known) / scale;
+            assert!(relative < tolerance(), "{case}: {name} is off by {relative:.1e}");
+        }
+    }
+}
+
+/// Collects the gradients by the names of the parameters.
+struct Gradients<'a> {
+    gradients: &'a mut burn::tensor::Gradients,
+    path: Vec<String>,
+    found: Vec<(String, Vec<f32>)>,
+}
+
+impl<'a> Gradients<'a> {
+    fn of(model: &Decoder, gradients: &'a mut burn::tensor::Gradients) -> Vec<(String, Vec<f32>)> {
+        let mut visitor = Self { gradients, path: vec![], found: vec![] };
+        model.visit(&mut visitor);
+        visitor.found
+    }
+}
+
+impl burn::module::ModuleVisitor for Gradients<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(
+        &mut self,
+        param: &burn::module::Param<burn::tensor::Tensor<D>>,
+    ) {
+        let name = self.path.join(".");
+        let gradient = param.val().grad(self.gradients).unwrap_or_else(|| panic!("none of {name}"));
+        self.found.push((name, numbers(gradient)));
+    }
+}

@@ -1,0 +1,81 @@
+//! Reading the fixtures that transformers made.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use posttrain_model::checkpoint::Checkpoint;
+use posttrain_model::device;
+use safetensors::SafeTensors;
+
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models")
+}
+
+/// The folders with a model, by name.
+pub fn cases() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(models())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("model.safetensors").exists())
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 21, "{names:?}");
+    names
+}
+
+/// The device under test: that of `POSTTRAIN_DEVICE`, else the CPU.
+pub fn device() -> Device {
+    device::choose(None).unwrap()
+}
+
+/// A file of tensors.
+pub struct Expected(Vec<u8>);
+
+impl Expected {
+    pub fn read(path: &Path) -> Self {
+        Self(std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        file.names().into_iter().map(str::to_owned).collect()
+    }
+
+    pub fn floats(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let view = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(view.dtype(), safetensors::Dtype::F32, "{name}");
+        let numbers = view.data().chunks_exact(4);
+        (numbers.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(), view.shape().into())
+    }
+
+    pub fn ids(&self, name: &str) -> (Vec<u32>, Vec<usize>) {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let view = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(view.dtype(), safetensors::Dtype::I64, "{name}");
+        let numbers = view.data().chunks_exact(8);
+        let ids = numbers.map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32).collect();
+        (ids, view.shape().into())
+    }
+}
+
+pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().into_vec::<f32>().unwrap()
+}
+
+/// The largest difference, which must not be NaN.
+pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).fold(0.0, |worst: f32, (a, b)| {
+        let distance = (a - b).abs();
+        assert!(!distance.is_nan(), "a NaN");
+        worst.max(distance)
+    })
+}
+
+/// The weights of a case, to be compared or broken.
+pub fn checkpoint(case: &str) -> Checkpoint {
+    Checkpoint::open(models().join(case)).unwrap()
+}
