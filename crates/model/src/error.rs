@@ -105,11 +105,17 @@ pub enum Error {
     /// The tokenizer or the chat template failed.
     #[error(transparent)]
     Chat(#[from] posttrain_chat::Error),
+    /// A sampling parameter is out of range.
+    #[error(transparent)]
+    Sampling(#[from] posttrain_core::Error),
 }
 
 impl From<Error> for posttrain_core::Error {
     fn from(error: Error) -> Self {
-        Self::backend(error)
+        match error {
+            Error::Sampling(error) => error,
+            other => Self::backend(other),
+        }
     }
 }
 

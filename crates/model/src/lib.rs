@@ -6,6 +6,7 @@ pub mod config;
 mod decoder;
 pub mod device;
 mod error;
+mod generate;
 mod kernel;
 pub mod rope;
 
@@ -14,3 +15,4 @@ pub use decoder::{
     Targets, TokenLogprobs,
 };
 pub use error::Error;
+pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};

@@ -78,6 +78,25 @@ pub enum RopeScaling {
     },
 }
 
+impl RopeScaling {
+    /// How far the scaling reaches for a model with this `max_position_embeddings`, which some
+    /// checkpoints give before and some after the extension.
+    pub(crate) fn reach(&self, max_position_embeddings: usize) -> usize {
+        let times = |length: &usize, factor: &f64| (*length as f64 * factor) as usize;
+        match self {
+            Self::Default => max_position_embeddings,
+            Self::Linear { factor } => times(&max_position_embeddings, factor),
+            Self::Dynamic { factor, max_position_embeddings } => {
+                times(max_position_embeddings, factor)
+            }
+            Self::Llama3 { factor, original_max_position_embeddings, .. }
+            | Self::Yarn { factor, original_max_position_embeddings, .. } => {
+                times(original_max_position_embeddings, factor)
+            }
+        }
+    }
+}
+
 impl Rope {
     /// The angle per position of each of the `dim / 2` pairs.
     ///

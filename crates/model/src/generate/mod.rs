@@ -1,0 +1,256 @@
+//! From prompts to answers.
+
+mod answer;
+mod engine;
+mod sampler;
+mod stop;
+mod text;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use posttrain_chat::{ChatTokenizer, EncodeOptions};
+use posttrain_core::{Completion, Generate, Prompt, Request, Sampling};
+use tokenizers::Tokenizer;
+
+pub use engine::{Next, TokenCompletion, TokenRequest};
+
+use crate::config::GenerationConfig;
+use crate::decoder::{Decoder, LoadOptions};
+use crate::error::Error;
+use answer::Answer;
+
+/// A model with its tokenizer that answers requests.
+///
+/// ```no_run
+/// use posttrain_core::{Generate, Request};
+/// use posttrain_model::{Generator, device};
+/// let generator = Generator::load("path/to/checkpoint", &device::open("flex")?)?;
+/// let request = Request::new("The capital of France is", generator.sampling().clone());
+/// for answer in generator.generate(&[request]) {
+///     println!("{}", answer?.text);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Generator {
+    model: Decoder,
+    text: Text,
+    sampling: Sampling,
+    stop_ids: Vec<u32>,
+    batch_size: usize,
+}
+
+/// A tokenizer, with a chat template or without (a base model).
+#[derive(Debug)]
+enum Text {
+    Chat(Box<ChatTokenizer>),
+    /// And what to tell who asks for a conversation.
+    Plain(Box<Tokenizer>, String),
+}
+
+/// A piece of an answer, as soon as it is final.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// Number of the request.
+    pub request: usize,
+    /// The text; empty while a token is only a part of a character, or might belong to a stop
+    /// string.
+    pub text: &'a str,
+}
+
+impl Generator {
+    /// Loads the model, the tokenizer, the chat template and the recommended sampling of a folder.
+    ///
+    /// # Errors
+    /// Those of [`Decoder::load`] and [`GenerationConfig::from_model`], and [`Error::Chat`] for a
+    /// missing or broken tokenizer. A missing chat template is an error only when a conversation
+    /// is asked for.
+    pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::load_with(folder, device, &LoadOptions::default())
+    }
+
+    /// As [`Generator::load`], with the weights in another type.
+    ///
+    /// # Errors
+    /// Those of [`Generator::load`] and [`Decoder::load_with`].
+    pub fn load_with(
+        folder: impl AsRef<Path>,
+        device: &Device,
+        options: &LoadOptions,
+    ) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let model = Decoder::load_with(folder, device, options)?;
+        let generation = GenerationConfig::from_model(folder, model.config())?;
+        let text = match ChatTokenizer::from_model(folder) {
+            Ok(chat) => Text::Chat(Box::new(chat)),
+            Err(reason @ posttrain_chat::Error::NoTemplate { .. }) => {
+                Text::Plain(Box::new(plain_tokenizer(folder)?), reason.to_string())
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self::from_parts(model, text, &generation))
+    }
+
+    /// From a model, for instance one that has just been trained, and its tokenizer.
+    pub fn new(model: Decoder, chat: ChatTokenizer, generation: &GenerationConfig) -> Self {
+        Self::from_parts(model, Text::Chat(Box::new(chat)), generation)
+    }
+
+    fn from_parts(model: Decoder, text: Text, generation: &GenerationConfig) -> Self {
+        let mut stop_ids = generation.eos_token_ids.clone();
+        if let Text::Chat(chat) = &text {
+            stop_ids.extend(chat.stop_token_ids());
+        }
+        stop_ids.sort_unstable();
+        stop_ids.dedup();
+        Self { model, text, sampling: generation.sampling(), stop_ids, batch_size: 8 }
+    }
+
+    /// How many requests are worked on at a time; 8 by default. It changes the speed and the
+    /// memory, not the answers.
+    #[must_use]
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size.max(1);
+        self
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Decoder {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        match &self.text {
+            Text::Chat(chat) => chat.tokenizer(),
+            Text::Plain(tokenizer, _) => tokenizer,
+        }
+    }
+
+    /// The sampling that the checkpoint recommends.
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// The ids that end an answer.
+    pub fn stop_token_ids(&self) -> &[u32] {
+        &self.stop_ids
+    }
+
+    /// The ids of a prompt: a text as the tokenizer encodes it (with a BOS where it adds one), a
+    /// conversation as the chat template writes it, with a generation prompt.
+    ///
+    /// # Errors
+    /// [`Error::Chat`] when the tokenizer or the template fails, or there is no template.
+    pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, Error> {
+        match (prompt, &self.text) {
+            (Prompt::Text(text), _) => {
+                let encoding = self.tokenizer().encode(text.as_str(), true);
+                let encoding = encoding
+                    .map_err(|error| posttrain_chat::Error::Tokenizer(error.to_string()))?;
+                Ok(encoding.get_ids().to_vec())
+            }
+            (Prompt::Conversation(chat), Text::Chat(tokenizer)) => {
+                Ok(tokenizer.encode_prompt(chat, &EncodeOptions::default())?)
+            }
+            (Prompt::Conversation(_), Text::Plain(_, reason)) => {
+                Err(posttrain_chat::Error::Tokenizer(reason.clone()).into())
+            }
+        }
+    }
+
+    /// Answers every request, and hands over each piece of text as soon as it is final. The
+    /// observer is called for every token, and can cancel one request or all.
+    ///
+    /// ```no_run
+    /// use posttrain_core::Request;
+    /// use posttrain_model::{Generator, Next, device};
+    /// let generator = Generator::load("path/to/checkpoint", &device::open("flex")?)?;
+    /// let request = Request::new("Once upon a time", generator.sampling().clone());
+    /// generator.stream(&[request], &mut |piece| {
+    ///     print!("{}", piece.text);
+    ///     Next::Continue
+    /// });
+    /// # Ok::<(), posttrain_model::Error>(())
+    /// ```
+    pub fn stream(
+        &self,
+        requests: &[Request],
+        observer: &mut dyn FnMut(Piece<'_>) -> Next,
+    ) -> Vec<Result<Completion, posttrain_core::Error>> {
+        // What cannot be encoded is answered at once; the others keep their numbers.
+        let mut results: Vec<Option<Result<Completion, posttrain_core::Error>>> = Vec::new();
+        let (mut tokens, mut numbers, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, request) in requests.iter().enumerate() {
+            match self.encode(&request.prompt) {
+                Ok(ids) => {
+                    tokens.push(TokenRequest { ids, sampling: request.sampling.clone() });
+                    numbers.push(number);
+                    let stop = request.sampling.stop.iter();
+                    answers.push(Answer::new(self.tokenizer(), stop));
+                    results.push(None);
+                }
+                Err(error) => results.push(Some(Err(error.into()))),
+            }
+        }
+        let mut failed: Vec<Option<Error>> = answers.iter().map(|_| None).collect();
+        let (stop_ids, batch_size) = (&self.stop_ids, self.batch_size);
+        let mut heard = |index: usize, token| {
+            let request: &TokenRequest = &tokens[index];
+            if stop_ids.contains(&token) || request.sampling.stop_token_ids.contains(&token) {
+                // The end token is no text, whether the tokenizer calls it special or not.
+                return observer(Piece { request: numbers[index], text: "" });
+            }
+            match answers[index].push(token) {
+                Ok((text, stopped)) => {
+                    let next = observer(Piece { request: numbers[index], text: &text });
+                    if stopped && next == Next::Continue { Next::Stop } else { next }
+                }
+                Err(error) => {
+                    failed[index] = Some(error);
+                    Next::Cancel
+                }
+            }
+        };
+        let completions = self.model.continue_ids(&tokens, stop_ids, batch_size, &mut heard);
+        let ended = completions.into_iter().zip(answers).zip(failed).enumerate();
+        for (index, ((completion, mut answer), failed)) in ended {
+            let completion = completion.and_then(|tokens| match failed {
+                Some(error) => Err(error),
+                None => answer.finish().map(|rest| (tokens, rest)),
+            });
+            let completion = completion.map(|(answered, rest)| {
+                if !rest.is_empty() {
+                    observer(Piece { request: numbers[index], text: &rest });
+                }
+                Completion {
+                    text: answer.into_text(),
+                    completion_tokens: answered.ids.len(),
+                    token_ids: answered.ids,
+                    logprobs: answered.logprobs,
+                    finish_reason: answered.finish_reason,
+                    prompt_tokens: tokens[index].ids.len(),
+                }
+            });
+            results[numbers[index]] = Some(completion.map_err(Into::into));
+        }
+        results.into_iter().map(|result| result.expect("every request has ended")).collect()
+    }
+}
+
+impl Generate for Generator {
+    fn generate(&self, requests: &[Request]) -> Vec<Result<Completion, posttrain_core::Error>> {
+        self.stream(requests, &mut |_| Next::Continue)
+    }
+}
+
+fn plain_tokenizer(folder: &Path) -> Result<Tokenizer, Error> {
+    let path = folder.join("tokenizer.json");
+    let fail = |error| posttrain_chat::Error::Tokenizer(format!("{}: {error}", path.display()));
+    let mut tokenizer = Tokenizer::from_file(&path).map_err(fail)?;
+    // Truncation and padding of tokenizer.json would cut prompts unseen.
+    let _ = tokenizer.with_truncation(None);
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
+}
