@@ -64,20 +64,19 @@ pub fn open(name: &str) -> Result<Device, Error> {
     if !compiled_in().contains(&kind) {
         return Err(fail("not compiled in (enable the cargo feature of that name)"));
     }
-    let number = match index {
-        None | Some("cpu") => None,
-        Some(index) => match index.parse::<usize>() {
-            Ok(number) => Some(number),
-            Err(_) => return Err(fail("what follows the colon is not a number")),
-        },
+    let adapter = match index.map(str::parse) {
+        None => Adapter::Best,
+        Some(Ok(number)) => Adapter::Number(number),
+        Some(Err(_)) if index == Some("cpu") => Adapter::Software,
+        Some(Err(_)) => return Err(fail("what follows the colon is not a number")),
     };
     match kind {
         #[cfg(feature = "flex")]
-        "flex" if index.is_none() => Ok(Device::flex()),
+        "flex" if adapter == Adapter::Best => Ok(Device::flex()),
         #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
         "vulkan" | "wgpu" | "cuda" => {
             // A backend panics where there is no adapter of the kind that is asked for.
-            std::panic::catch_unwind(|| gpu(kind, index == Some("cpu"), number))
+            std::panic::catch_unwind(|| gpu(kind, adapter))
                 .ok()
                 .flatten()
                 .ok_or_else(|| fail("this machine has none"))
@@ -86,21 +85,31 @@ pub fn open(name: &str) -> Result<Device, Error> {
     }
 }
 
+/// Which adapter of a kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Adapter {
+    Best,
+    Number(usize),
+    Software,
+}
+
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
-fn gpu(kind: &str, software: bool, number: Option<usize>) -> Option<Device> {
+fn gpu(kind: &str, adapter: Adapter) -> Option<Device> {
     #[cfg(any(feature = "wgpu", feature = "vulkan"))]
-    let adapter = || match (software, number) {
-        (true, _) => burn::tensor::DeviceKind::Cpu,
-        (false, Some(number)) => burn::tensor::DeviceKind::DiscreteGpu(number),
-        (false, None) => burn::tensor::DeviceKind::DefaultDevice,
+    let selected = match adapter {
+        Adapter::Software => burn::tensor::DeviceKind::Cpu,
+        Adapter::Number(number) => burn::tensor::DeviceKind::DiscreteGpu(number),
+        Adapter::Best => burn::tensor::DeviceKind::DefaultDevice,
     };
-    let device = match kind {
+    let device = match (kind, adapter) {
         #[cfg(feature = "vulkan")]
-        "vulkan" => Device::vulkan(adapter()),
+        ("vulkan", _) => Device::vulkan(selected),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Device::wgpu(adapter()),
+        ("wgpu", _) => Device::wgpu(selected),
         #[cfg(feature = "cuda")]
-        "cuda" if !software => Device::cuda(number.unwrap_or(0)),
+        ("cuda", Adapter::Best) => Device::cuda(0),
+        #[cfg(feature = "cuda")]
+        ("cuda", Adapter::Number(number)) => Device::cuda(number),
         _ => return None,
     };
     // The adapter is looked for when it is first used.

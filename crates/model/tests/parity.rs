@@ -1,6 +1,6 @@
 //! Every family against transformers 5.23: logits, batches, packing, cache, greedy generation,
 //! gradients. On the CPU to 1e-4; `POSTTRAIN_DEVICE` chooses another device.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod support;
 
@@ -209,14 +209,14 @@ fn gradients_of_all_weights() {
 
 /// Collects the gradients by the names of the parameters.
 struct Gradients<'a> {
-    gradients: &'a mut burn::tensor::Gradients,
+    of_tensors: &'a mut burn::tensor::Gradients,
     path: Vec<String>,
     found: Vec<(String, Vec<f32>)>,
 }
 
 impl<'a> Gradients<'a> {
     fn of(model: &Decoder, gradients: &'a mut burn::tensor::Gradients) -> Vec<(String, Vec<f32>)> {
-        let mut visitor = Self { gradients, path: vec![], found: vec![] };
+        let mut visitor = Self { of_tensors: gradients, path: vec![], found: vec![] };
         model.visit(&mut visitor);
         visitor.found
     }
@@ -234,7 +234,7 @@ impl burn::module::ModuleVisitor for Gradients<'_> {
         param: &burn::module::Param<burn::tensor::Tensor<D>>,
     ) {
         let name = self.path.join(".");
-        let gradient = param.val().grad(self.gradients).unwrap_or_else(|| panic!("none of {name}"));
+        let gradient = param.val().grad(self.of_tensors).unwrap_or_else(|| panic!("none of {name}"));
         self.found.push((name, numbers(gradient)));
     }
 }

@@ -4,8 +4,10 @@
 pub use posttrain_chat as chat;
 #[cfg(feature = "core")]
 pub use posttrain_core as core;
+#[cfg(feature = "model")]
+pub use posttrain_model as model;
 
-// The example of the repository's README compiles and holds.
-#[cfg(all(doctest, feature = "chat"))]
+// The examples of the repository's README compile and hold.
+#[cfg(all(doctest, feature = "chat", feature = "model"))]
 #[doc = include_str!("../../../README.md")]
 struct RepositoryReadme;

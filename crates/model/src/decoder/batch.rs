@@ -17,7 +17,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     ids: Vec<u32>,
-    batch: usize,
+    rows: usize,
     time: usize,
     /// For each row the lengths of its texts, in order.
     texts: Vec<Vec<usize>>,
@@ -60,7 +60,7 @@ impl Batch {
             row.iter().for_each(|text| ids.extend_from_slice(text));
             ids.resize((index + 1) * time, pad);
         }
-        Ok(Self { ids, batch: rows.len(), time, texts })
+        Ok(Self { ids, rows: rows.len(), time, texts })
     }
 
     /// The ids, row by row.
@@ -70,7 +70,7 @@ impl Batch {
 
     /// Number of rows.
     pub fn batch(&self) -> usize {
-        self.batch
+        self.rows
     }
 
     /// Tokens in each row, padding included.
@@ -84,7 +84,7 @@ impl Batch {
     }
 
     pub(super) fn layout(&self) -> Layout {
-        let mut layout = Layout::new(self.batch, self.time, self.time);
+        let mut layout = Layout::new(self.rows, self.time, self.time);
         for (row, texts) in self.texts.iter().enumerate() {
             let mut start = 0;
             for &length in texts {

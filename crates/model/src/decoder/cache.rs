@@ -74,7 +74,7 @@ impl KvCache {
         let input = |what: &str, found: String, expected: &str| {
             Err(Error::Input { what: what.into(), found, expected: expected.into() })
         };
-        if sequences.is_empty() || tokens == 0 || tokens % sequences.len() != 0 {
+        if sequences.is_empty() || tokens == 0 || !tokens.is_multiple_of(sequences.len()) {
             let found = format!("{tokens} for {} sequences", sequences.len());
             return input("the number of tokens", found, "the same number for each sequence, not 0");
         }

@@ -150,7 +150,7 @@ fn shared(
     device: &Device,
 ) -> Option<TensorData> {
     let same = matches!((view.dtype, dtype), (Dtype::F32, DType::F32) | (Dtype::BF16, DType::BF16));
-    let aligned = view.bytes.as_ptr().addr() % dtype.size() == 0;
+    let aligned = view.bytes.as_ptr().addr().is_multiple_of(dtype.size());
     if !(is_cpu(device) && same && aligned && cfg!(target_endian = "little")) {
         return None;
     }

@@ -113,12 +113,11 @@ impl ModuleVisitor for Names {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        let tensor = match D {
-            1 => AnyTensor::Vector(tensor.reshape([-1])),
-            _ => {
-                let [rows, columns] = [tensor.dims()[0], tensor.dims()[1]];
-                AnyTensor::Matrix(tensor.reshape([rows, columns]))
-            }
+        let tensor = if D == 1 {
+            AnyTensor::Vector(tensor.reshape([-1]))
+        } else {
+            let [rows, columns] = [tensor.dims()[0], tensor.dims()[1]];
+            AnyTensor::Matrix(tensor.reshape([rows, columns]))
         };
         self.found.push((self.path.join("."), tensor));
     }

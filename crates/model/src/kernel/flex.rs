@@ -131,7 +131,8 @@ impl Kernels for Flex {
         let new = contiguous(new);
         let ([_, capacity, heads, dim], [_, time, _, _]) = (dims(&cache), dims(&new));
         let width = heads * dim;
-        let numbers = cache.storage_mut::<f32>();
+        let offset = cache.layout().start_offset();
+        let numbers = &mut cache.storage_mut::<f32>()[offset..];
         let rows = slice(&new).chunks(time * width);
         for ((row, sequence), start) in rows.zip(indices(sequences)).zip(indices(starts)) {
             assert!(start + time <= capacity, "the cache is full");
@@ -176,7 +177,7 @@ impl Kernels for Flex {
         );
         let dw = dw.map_or_else(
             || tensor(vec![0.0], Shape::from([1, 1])),
-            |dw| tensor(dw, w.shape()),
+            |dw| reference::cast::<Self>(tensor(dw, w.shape()), w.dtype()),
         );
         (tensor(dh, h.shape()), dw)
     }

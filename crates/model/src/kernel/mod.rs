@@ -11,6 +11,8 @@ pub(crate) mod cpu;
 #[cfg(feature = "flex")]
 mod flex;
 pub(crate) mod reference;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};

@@ -20,7 +20,7 @@ fn wide<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
 }
 
-fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+pub(super) fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if x.dtype() == dtype { x } else { B::float_cast(x, dtype.into()) }
 }
 
@@ -248,6 +248,8 @@ pub(crate) fn logprobs_backward<B: Backend>(
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let mut dh = Vec::new();
     let mut dw: Option<FloatTensor<B>> = None;
+    let stored = w.dtype();
+    let w = cast::<B>(w, h.dtype());
     for (from, to) in chunks(h.shape()[0], w.shape()[0]) {
         let h = part::<B>(h.clone(), 0, from, to);
         let z = logits::<B>(h.clone(), w.clone(), how);
@@ -287,5 +289,5 @@ pub(crate) fn logprobs_backward<B: Backend>(
     let dh = B::float_cat(dh, 0);
     // Without a gradient by W something small has to stand in its place.
     let dw = dw.unwrap_or_else(|| part::<B>(part::<B>(dh.clone(), 0, 0, 1), 1, 0, 1));
-    (dh, dw)
+    (dh, cast::<B>(dw, stored))
 }

@@ -1,5 +1,5 @@
 //! Reading the fixtures that transformers made.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part")]
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use posttrain_model::checkpoint::Checkpoint;
 use posttrain_model::device;
 use safetensors::SafeTensors;
 
-pub fn models() -> PathBuf {
+pub(crate) fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models")
 }
 
 /// The folders with a model, by name.
-pub fn cases() -> Vec<String> {
+pub(crate) fn cases() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(models())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -26,24 +26,24 @@ pub fn cases() -> Vec<String> {
 }
 
 /// The device under test: that of `POSTTRAIN_DEVICE`, else the CPU.
-pub fn device() -> Device {
+pub(crate) fn device() -> Device {
     device::choose(None).unwrap()
 }
 
 /// A file of tensors.
-pub struct Expected(Vec<u8>);
+pub(crate) struct Expected(Vec<u8>);
 
 impl Expected {
-    pub fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         Self(std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
     }
 
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         file.names().into_iter().map(str::to_owned).collect()
     }
 
-    pub fn floats(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
+    pub(crate) fn floats(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let view = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(view.dtype(), safetensors::Dtype::F32, "{name}");
@@ -51,7 +51,7 @@ impl Expected {
         (numbers.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(), view.shape().into())
     }
 
-    pub fn ids(&self, name: &str) -> (Vec<u32>, Vec<usize>) {
+    pub(crate) fn ids(&self, name: &str) -> (Vec<u32>, Vec<usize>) {
         let file = SafeTensors::deserialize(&self.0).unwrap();
         let view = file.tensor(name).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(view.dtype(), safetensors::Dtype::I64, "{name}");
@@ -61,12 +61,12 @@ impl Expected {
     }
 }
 
-pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec::<f32>().unwrap()
+pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec::<f32>().unwrap()
 }
 
 /// The largest difference, which must not be NaN.
-pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
+pub(crate) fn distance(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).fold(0.0, |worst: f32, (a, b)| {
         let distance = (a - b).abs();
@@ -76,6 +76,6 @@ pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 /// The weights of a case, to be compared or broken.
-pub fn checkpoint(case: &str) -> Checkpoint {
+pub(crate) fn checkpoint(case: &str) -> Checkpoint {
     Checkpoint::open(models().join(case)).unwrap()
 }

@@ -158,15 +158,21 @@ fn attend(
     }
 }
 
+#[inline(always)]
+fn multiply(s: &mut [f32], factor: f32) {
+    for s in s {
+        *s *= factor;
+    }
+}
+
 simd! { fn softmax(s: &mut [f32], scale: f32, softcap: Option<f32>) {
     match softcap {
-        None => s.iter_mut().for_each(|s| *s *= scale),
+        None => multiply(s, scale),
         Some(cap) => s.iter_mut().for_each(|s| *s = cap * tanh(*s * scale / cap)),
     }
     let largest = max(s);
     let sum = exp_sum(s, largest);
-    let norm = 1.0 / sum;
-    s.iter_mut().for_each(|s| *s *= norm);
+    multiply(s, 1.0 / sum);
 }}
 
 #[cfg(test)]

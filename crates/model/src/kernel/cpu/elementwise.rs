@@ -84,7 +84,7 @@ pub(crate) fn gated(g: &[f32], u: &[f32], activation: Activation) -> Option<Vec<
     let loop_ = match activation {
         Activation::Silu => silu_gated,
         Activation::GeluTanh => gelu_tanh_gated,
-        _ => return None,
+        Activation::Gelu => return None,
     };
     let mut y = buffer(g.len());
     let part = grain(g.len()).max(4096);

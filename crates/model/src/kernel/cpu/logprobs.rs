@@ -128,7 +128,9 @@ pub(crate) fn logprobs_backward(
                         *d *= head.scale * (1.0 - (z / cap) * (z / cap));
                     }
                 } else if head.scale != 1.0 {
-                    z.iter_mut().for_each(|d| *d *= head.scale);
+                    for d in z {
+                        *d *= head.scale;
+                    }
                 }
             },
         );

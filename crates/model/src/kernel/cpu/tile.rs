@@ -7,6 +7,8 @@
 //!
 //! The sum of an element runs over p (or j) in the same order whatever the tile's size.
 
+#![expect(clippy::needless_range_loop, reason = "indices of registers: rows i, columns j or c")]
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m512};
 

@@ -1,0 +1,98 @@
+//! Prefill, decoding, start-up: the side of this crate in `benches/peers/inference.py`.
+//!
+//! Prints one line of JSON for each measurement; the arguments are `MODE FOLDER ROUNDS`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measurements")]
+
+use std::time::Instant;
+
+use posttrain_core::Sampling;
+use posttrain_model::{Batch, Decoder, KvCache, Next, TokenRequest, device};
+
+fn prompt(length: usize, seed: usize) -> Vec<u32> {
+    (0..length).map(|i| ((i * 7919 + seed * 104_729) % 8000 + 3) as u32).collect()
+}
+
+/// Peak resident memory in MiB.
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0
+}
+
+fn timed(rounds: usize, tokens: usize, name: &str, mut work: impl FnMut()) {
+    for _ in 0..rounds {
+        let start = Instant::now();
+        work();
+        let seconds = start.elapsed().as_secs_f64();
+        let per_second = tokens as f64 / seconds;
+        println!(
+            "{{\"name\": \"{name}\", \"tokens_per_second\": {per_second:.1}, \"seconds\": \
+             {seconds:.4}, \"peak_mib\": {:.1}}}",
+            peak_mib()
+        );
+    }
+}
+
+fn main() {
+    // `cargo bench` adds `--bench`; `cargo test --benches` runs without arguments: nothing to do.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let [mode, folder, rounds] = arguments.as_slice() else { return };
+    let rounds: usize = rounds.parse().unwrap();
+    let start = Instant::now();
+    let device = device::open("flex").unwrap();
+    let model = Decoder::load(folder, &device).unwrap();
+    match mode.as_str() {
+        // One text of 512 tokens, and 8 of 128 as generation reads them: one after the other.
+        "prefill" => {
+            let ids = prompt(512, 0);
+            timed(rounds, 512, "prefill 1 x 512", || {
+                let mut cache = KvCache::new(&model, 1);
+                let hidden = model.forward_cached(&ids, &[0], &mut cache).unwrap();
+                let _ = model.logits(hidden.narrow(1, 511, 1)).into_data();
+            });
+            let prompts: Vec<_> = (0..8).map(|seed| prompt(128, seed)).collect();
+            timed(rounds, 8 * 128, "prefill 8 x 128", || {
+                let mut cache = KvCache::new(&model, 8);
+                for (sequence, ids) in prompts.iter().enumerate() {
+                    let hidden = model.forward_cached(ids, &[sequence], &mut cache).unwrap();
+                    let _ = model.logits(hidden.narrow(1, 127, 1)).into_data();
+                }
+            });
+        }
+        "forward" => {
+            let rows: Vec<_> = (0..4).map(|seed| prompt(256, seed)).collect();
+            let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+            let batch = Batch::padded(&rows, 0).unwrap();
+            timed(rounds, 4 * 256, "forward 4 x 256", || {
+                let _ = model.logits(model.forward(&batch)).into_data();
+            });
+        }
+        "decode" => {
+            for (count, length) in [(8, 16), (1, 16)] {
+                let sampling = Sampling { max_tokens: 128, ..Sampling::greedy() };
+                let requests: Vec<_> = (0..count)
+                    .map(|seed| TokenRequest {
+                        ids: prompt(length, seed),
+                        sampling: sampling.clone(),
+                    })
+                    .collect();
+                timed(rounds, count * 128, &format!("decode {count} x 128"), || {
+                    let answers = model.continue_ids(&requests, &[], 8, &mut |_, _| Next::Continue);
+                    assert!(answers.into_iter().all(|answer| answer.unwrap().ids.len() == 128));
+                });
+            }
+        }
+        "startup" => {
+            let mut cache = KvCache::new(&model, 1);
+            let hidden = model.forward_cached(&prompt(16, 0), &[0], &mut cache).unwrap();
+            let _ = model.logits(hidden.narrow(1, 15, 1)).into_data();
+            let seconds = start.elapsed().as_secs_f64();
+            println!(
+                "{{\"name\": \"start-up\", \"seconds\": {seconds:.4}, \"peak_mib\": {:.1}}}",
+                peak_mib()
+            );
+        }
+        other => panic!("no mode {other}"),
+    }
+}

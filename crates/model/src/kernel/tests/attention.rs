@@ -1,0 +1,183 @@
+//! Attention over intervals of keys, and writes into a cache.
+
+use burn::backend::Flex;
+use burn::tensor::{Device, IntDType, Tensor, TensorData, activation};
+
+use super::{Any, Case, any, contiguous, int_primitive, int_rows, ints, ranked};
+use crate::kernel::{self, Scores, Visible, reference};
+
+/// An attention over two of three sequences.
+struct Form {
+    queries: usize,
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    capacity: usize,
+    low: Vec<usize>,
+    high: Vec<usize>,
+    scores: Scores,
+    ints: IntDType,
+}
+
+const SEQUENCES: [usize; 2] = [2, 0];
+
+impl Form {
+    /// Row 0 sees a window of 5 keys behind an offset of 2, row 1 packed pieces of 7.
+    fn new([queries, heads, kv_heads, dim]: [usize; 4], softcap: Option<f32>) -> Self {
+        let keys = queries + 3;
+        let rows = || 0..queries;
+        Self {
+            queries,
+            heads,
+            kv_heads,
+            dim,
+            capacity: keys + 4,
+            low: rows()
+                .map(|i| (i + 3_usize).saturating_sub(5))
+                .chain(rows().map(|i| i / 7 * 7))
+                .collect(),
+            high: rows().map(|i| i + 3).chain(rows().map(|i| i + 1)).collect(),
+            scores: Scores { scale: 0.7, softcap, keys },
+            ints: if queries % 2 == 0 { IntDType::I64 } else { IntDType::I32 },
+        }
+    }
+
+    fn visible(&self, device: &Device) -> Visible {
+        Visible {
+            sequences: ints(&SEQUENCES, self.ints, device),
+            low: int_rows(&self.low, 2, self.ints, device),
+            high: int_rows(&self.high, 2, self.ints, device),
+        }
+    }
+
+    /// Row by row and head by head.
+    fn plain(&self, x: &[Any]) -> Any {
+        let [q, k, v] = [0, 1, 2].map(|i| ranked::<4>(&x[i]));
+        let keys = self.scores.keys;
+        let part = |x: &Tensor<4>, row: usize, head: usize, length: usize| {
+            let part = x.clone().narrow(0, row, 1).narrow(1, 0, length).narrow(2, head, 1);
+            part.reshape([length, self.dim])
+        };
+        let row_of = |(row, sequence): (usize, usize)| {
+            let hidden = (0..self.queries * keys).map(|i| {
+                let (place, key) = (row * self.queries + i / keys, i % keys);
+                if (self.low[place]..self.high[place]).contains(&key) { 0.0 } else { -1e30 }
+            });
+            let hidden = TensorData::new(hidden.collect::<Vec<f32>>(), [self.queries, keys]);
+            let hidden = Tensor::<2>::from_data(hidden, &q.device());
+            let head_of = |head: usize| {
+                let kv = head / (self.heads / self.kv_heads);
+                let s = part(&q, row, head, self.queries)
+                    .matmul(part(&k, sequence, kv, keys).transpose())
+                    * self.scores.scale;
+                let s = match self.scores.softcap {
+                    Some(cap) => (s / cap).tanh() * cap,
+                    None => s,
+                };
+                let o = activation::softmax(s + hidden.clone(), 1);
+                o.matmul(part(&v, sequence, kv, keys)).reshape([1, self.queries, 1, self.dim])
+            };
+            Tensor::cat((0..self.heads).map(head_of).collect(), 2)
+        };
+        any(Tensor::cat(SEQUENCES.into_iter().enumerate().map(row_of).collect(), 0))
+    }
+}
+
+#[test]
+fn attention() {
+    let forms = [
+        Form::new([1, 1, 1, 1], None),
+        Form::new([1, 6, 2, 12], Some(2.0)),
+        Form::new([5, 3, 3, 7], None),
+        Form::new([8, 4, 2, 16], Some(0.5)),
+        Form::new([67, 2, 1, 33], None),
+    ];
+    for form in forms {
+        let kv = [3, form.capacity, form.kv_heads, form.dim];
+        let case = Case {
+            name: "attention",
+            shapes: &[&[2, form.queries, form.heads, form.dim], &kv, &kv],
+            kernel: &|x| {
+                let visible = form.visible(&x[0].device());
+                let [q, k, v] = [0, 1, 2].map(|i| ranked(&x[i]));
+                any(kernel::attention(q, k, v, &visible, form.scores))
+            },
+            plain: &|x| form.plain(x),
+            reference: &|x| {
+                let Visible { sequences, low, high } = form.visible(&Device::flex());
+                let sequences = int_primitive(sequences);
+                let (low, high) = (int_primitive(low), int_primitive(high));
+                let [q, k, v] = [0, 1, 2].map(|i| x[i].clone());
+                reference::attention::<Flex>(q, k, v, sequences, low, high, form.scores)
+            },
+        };
+        case.check();
+        case.check_types(None);
+    }
+}
+
+/// Row b of `new` goes into sequence `sequences[b]` from `starts[b]` on.
+fn write(x: &[Any], sequences: &[usize], starts: &[usize], dtype: IntDType) -> Tensor<4> {
+    let device = x[0].device();
+    let (sequences, starts) = (ints(sequences, dtype, &device), ints(starts, dtype, &device));
+    kernel::cache_write(ranked(&x[0]), ranked(&x[1]), sequences, starts)
+}
+
+#[test]
+fn cache_write() {
+    // The last fills its sequences to the end.
+    for (cache, new, sequences, starts) in [
+        ([1, 1, 1, 1], [1, 1, 1, 1], vec![0], vec![0]),
+        ([4, 9, 2, 5], [2, 3, 2, 5], vec![3, 1], vec![6, 0]),
+        ([3, 20, 3, 7], [3, 1, 3, 7], vec![1, 0, 2], vec![19, 4, 11]),
+        ([2, 17, 1, 33], [2, 17, 1, 33], vec![1, 0], vec![0, 0]),
+    ] {
+        let dtype = if new[1] == 1 { IntDType::I64 } else { IntDType::I32 };
+        let plain = |x: &[Any]| {
+            let (mut y, new) = (ranked::<4>(&x[0]), ranked::<4>(&x[1]));
+            let [_, time, heads, dim] = new.dims();
+            for (row, (&sequence, &start)) in sequences.iter().zip(&starts).enumerate() {
+                let place = [sequence..sequence + 1, start..start + time, 0..heads, 0..dim];
+                y = y.slice_assign(place, new.clone().narrow(0, row, 1));
+            }
+            any(y)
+        };
+        let case = Case {
+            name: "cache_write",
+            shapes: &[&cache, &new],
+            kernel: &|x| any(write(x, &sequences, &starts, dtype)),
+            plain: &plain,
+            reference: &|x| {
+                let [sequences, starts] = [&sequences, &starts]
+                    .map(|values| int_primitive(ints(values, dtype, &Device::flex())));
+                reference::cache_write::<Flex>(x[0].clone(), x[1].clone(), sequences, starts)
+            },
+        };
+        case.check();
+        case.check_types(None);
+    }
+}
+
+#[test]
+fn a_cache_is_written_in_place_unless_somebody_else_holds_it() {
+    let place =
+        |x: &Tensor<4>| x.clone().try_into_primitive::<Flex>().unwrap().bytes().as_ptr().addr();
+    let cache = contiguous(&[2, 8, 1, 3], 1);
+    let new = Any::from_primitive::<Flex>(contiguous(&[1, 2, 1, 3], 2));
+    let numbers = |x: Tensor<4>| x.into_data().try_into_vec::<f32>().unwrap();
+    let write = |cache| {
+        let device = new.device();
+        let [sequences, starts] = [1, 5].map(|value| ints(&[value], IntDType::I32, &device));
+        kernel::cache_write(cache, ranked(&new), sequences, starts)
+    };
+
+    let held = Tensor::<4>::from_primitive::<Flex>(cache.clone());
+    let before = numbers(held.clone());
+    let copy = write(held.clone());
+    assert_eq!(numbers(held.clone()), before);
+    assert_ne!(place(&copy), place(&held));
+    assert_ne!(numbers(copy.clone()), before);
+
+    let at = place(&copy);
+    assert_eq!(place(&write(copy)), at);
+}

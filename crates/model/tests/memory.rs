@@ -1,0 +1,167 @@
+//! How much memory the model layer takes at its peak, counted by the allocator of this binary:
+//! scoring tokens does not make their logits, loading does not make the model twice.
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "shown with --nocapture")]
+#![allow(unsafe_code, reason = "an allocator that counts; it hands everything to the system's")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use burn::module::Module as _;
+use burn::tensor::Device;
+use posttrain_model::checkpoint::{Dtype, SaveOptions};
+use posttrain_model::config::Config;
+use posttrain_model::{Batch, Decoder, LoadOptions, Targets};
+use serde_json::json;
+
+/// Bytes that are allocated now, and at most since the last [`peak_of`] began.
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+fn grown(bytes: usize) {
+    PEAK.fetch_max(NOW.fetch_add(bytes, SeqCst) + bytes, SeqCst);
+}
+
+// SAFETY: all is done by the system's allocator; only sizes are noted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller's.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), SeqCst);
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(memory, layout) }
+    }
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Old and new may both exist for a moment.
+        grown(size);
+        // SAFETY: the caller's.
+        let memory = unsafe { System.realloc(memory, layout, size) };
+        NOW.fetch_sub(layout.size(), SeqCst);
+        memory
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test at a time: the count is that of the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What `work` returns, and the bytes at its peak beyond those before it.
+fn peak_of<T>(what: &str, work: impl FnOnce() -> T) -> (T, usize) {
+    let (before, start) = (NOW.load(SeqCst), Instant::now());
+    PEAK.store(before, SeqCst);
+    let result = work();
+    let peak = PEAK.load(SeqCst) - before;
+    println!("{what:44} {:8.2} MB {:6.1} s", peak as f64 / 1e6, start.elapsed().as_secs_f64());
+    (result, peak)
+}
+
+fn config(vocabulary: usize, width: usize, layers: usize) -> (Config, Vec<u8>) {
+    let value = json!({
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": width / 4,
+        "hidden_act": "silu",
+        "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": false,
+    });
+    let text = value.to_string().into_bytes();
+    (Config::from_json(Path::new("config.json"), &value).unwrap(), text)
+}
+
+/// Scores rows of 257 tokens and goes back; the gradients of the hidden states and, where it is
+/// trained, of the head must exist afterwards, all else is extra.
+fn score(rows: usize, head_trained: bool) {
+    const LIMIT: usize = 200_000_000;
+    let (words, width, time) = (128_000, 16, 257);
+    let (config, _) = config(words, width, 1);
+    let model = Decoder::random(&config, 0.02, 1, &Device::flex().autodiff()).unwrap();
+    let model = if head_trained { model } else { model.no_grad() };
+    let ids: Vec<u32> = (0..rows * time).map(|i| (i * 7919 % words) as u32).collect();
+    let texts: Vec<&[u32]> = ids.chunks(time).collect();
+    let batch = Batch::padded(&texts, 0).unwrap();
+    let targets = Targets::all(&batch);
+    // A leaf, so that what is measured belongs to `logprobs` alone.
+    let hidden = model.forward(&batch).inner().autodiff().require_grad();
+
+    let what = format!("{} tokens, head trained: {head_trained}", targets.len());
+    let (loss, peak) = peak_of(&format!("forward, {what}"), || {
+        let scored = model.logprobs(hidden.clone(), &targets);
+        scored.logprobs.mean() + scored.entropy.mean()
+    });
+    assert!(peak < LIMIT, "{peak} bytes forward, {what}");
+
+    let (gradients, peak) = peak_of(&format!("backward, {what}"), || loss.backward());
+    let head = model.lm_head.as_ref().unwrap().weight.val().grad(&gradients);
+    assert_eq!(head.is_some(), head_trained);
+    assert_eq!(hidden.grad(&gradients).unwrap().dims(), [rows, time, width]);
+    let there = 4 * (rows * time * width + if head_trained { words * width } else { 0 });
+    assert!(peak < LIMIT + there, "{peak} bytes backward, {what}");
+}
+
+/// The logits of 4,096 tokens by 128,000 words are 2.1 GB, those of 512 tokens 262 MB.
+#[test]
+fn scoring_tokens_does_not_make_their_logits() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    score(2, false);
+    score(16, true);
+}
+
+/// Memory for names, shapes and headers.
+const SMALL: usize = 500_000;
+
+#[test]
+fn loading_takes_the_model_and_one_tensor() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (words, width) = (20_000, 128);
+    let (config, text) = config(words, width, 4);
+    let model = Decoder::random(&config, 0.02, 1, &Device::flex()).unwrap();
+    let (largest, all) = (words * width, model.num_params());
+    let options =
+        SaveOptions { companions: vec![("config.json".into(), text)], ..SaveOptions::default() };
+    // What is stored, what is wanted, bytes of an element in memory; 0 for what stays in the file.
+    for (stored, wanted, size) in [
+        (Dtype::F32, None, 0),
+        (Dtype::BF16, None, 0),
+        (Dtype::F16, None, 4),
+        (Dtype::BF16, Some(Dtype::F32), 4),
+        (Dtype::F16, Some(Dtype::BF16), 2),
+        (Dtype::F32, Some(Dtype::BF16), 2),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        model.save_as(folder.path(), stored, &options).unwrap();
+        let what = format!("loading {stored} as {wanted:?}");
+        let load = || {
+            let options = LoadOptions { dtype: wanted };
+            Decoder::load_with(folder.path(), &Device::flex(), &options).unwrap()
+        };
+        let (loaded, peak) = peak_of(&what, load);
+        let limit = size * (all + largest) + SMALL;
+        assert!(peak <= limit, "{what}: {peak} bytes, not {limit}");
+        assert_eq!(loaded.num_params(), all);
+        // The weights are really there.
+        assert!(peak >= size * all, "{what}: {peak} bytes");
+    }
+}
