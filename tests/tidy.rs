@@ -25,6 +25,9 @@ const TENSORS: &[&str] = &["posttrain-model", "posttrain-train"];
 /// Crates that may open a connection.
 const NETWORK: &[&str] = &["posttrain-endpoint", "posttrain-model"];
 
+/// Where `unsafe` may stand: SIMD kernels and mapped files.
+const UNSAFE: &[&str] = &["crates/model/src/kernel/cpu/", "crates/model/src/checkpoint/map.rs"];
+
 /// The longest file, in lines of code.
 const MAX_CODE_LINES: usize = 400;
 
@@ -161,6 +164,22 @@ fn files_hold_one_concept() {
             "{} has {lines} lines of code, at most {MAX_CODE_LINES}: it is two concepts",
             path.display()
         );
+    }
+}
+
+#[test]
+fn unsafe_code_stays_in_its_modules() {
+    // Spelt so that this file does not find itself.
+    let marks = [["unsafe", " {"], ["unsafe", " impl"], ["unsafe", " fn"]].map(|m| m.concat());
+    for (path, text) in sources() {
+        let place = path.to_string_lossy().replace('\\', "/");
+        if UNSAFE.iter().any(|allowed| place.contains(allowed)) {
+            continue;
+        }
+        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().starts_with("//")) {
+            let found = marks.iter().any(|mark| line.contains(mark.as_str()));
+            assert!(!found, "{}:{}: {line}", path.display(), i + 1);
+        }
     }
 }
 
