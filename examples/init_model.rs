@@ -49,6 +49,9 @@ struct Cli {
     force: bool,
 }
 
+/// Names with contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -133,10 +136,7 @@ fn check_ids(cli: &Cli, config: &Config) -> Result<(), String> {
 }
 
 /// The files beside the weights.
-fn companions(
-    cli: &Cli,
-    config: &Map<String, Value>,
-) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+fn companions(cli: &Cli, config: &Map<String, Value>) -> Result<Files, Box<dyn Error>> {
     let folder = cli.tokenizer.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut files = read_companions(folder.unwrap_or(Path::new(".")))?;
     // How to sample from another model says nothing about this one.

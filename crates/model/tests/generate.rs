@@ -62,8 +62,10 @@ fn an_answer_does_not_depend_on_its_neighbours() {
     for case in ["llama_gqa", "gemma3_text", "phi3", "qwen2"] {
         let model = load(case);
         let requests = mixed(12);
-        let alone: Vec<_> =
-            requests.iter().map(|request| all(&model, std::slice::from_ref(request), &[], 1).remove(0)).collect();
+        let alone: Vec<_> = requests
+            .iter()
+            .map(|request| all(&model, std::slice::from_ref(request), &[], 1).remove(0))
+            .collect();
         // Bit for bit, log-probabilities included: each row is computed on its own.
         for batch in [1, 3, 5, 12] {
             assert_eq!(all(&model, &requests, &[], batch), alone, "{case}, {batch} at a time");
@@ -95,7 +97,8 @@ fn an_end_token_ends_and_belongs_to_the_ids() {
     let model = load("llama_mha");
     let request = TokenRequest { ids: vec![5, 6, 7], sampling: Sampling::greedy() };
     let limit = Sampling { max_tokens: 20, ..Sampling::greedy() };
-    let free = all(&model, &[TokenRequest { sampling: limit, ..request.clone() }], &[], 1).remove(0);
+    let free =
+        all(&model, &[TokenRequest { sampling: limit, ..request.clone() }], &[], 1).remove(0);
     let end = free.ids[6];
     let at = free.ids.iter().position(|&id| id == end).unwrap();
     // As an end token of the model, among several, and as one of the request.
@@ -126,7 +129,9 @@ fn a_bad_request_fails_alone() {
     assert_eq!(answers[1].as_ref().unwrap(), &all(&model, &[good], &[], 1)[0]);
     assert_eq!(message(2), "a token id of the prompt is 96, expected below 96");
     assert_eq!(message(3), "`top_p` is 0, expected above 0, at most 1");
-    assert!(message(4).starts_with("the length of the prompt is 100000, expected below the context"));
+    assert!(
+        message(4).starts_with("the length of the prompt is 100000, expected below the context")
+    );
 }
 
 #[test]
@@ -167,8 +172,8 @@ fn one_request_or_all_can_be_cancelled() {
 
 /// A model over the vocabulary of the tokenizer of the chat fixtures.
 fn talker() -> Generator {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/fixtures/chat_templates/tokenizer");
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/chat_templates/tokenizer");
     let template = ChatTemplate::builtin(Builtin::ChatMl);
     let chat = ChatTokenizer::from_model_with_template(folder, template).unwrap();
     let vocab_size = chat.tokenizer().get_vocab_size(true);
@@ -177,7 +182,8 @@ fn talker() -> Generator {
         "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 512,
     });
-    let config = posttrain_model::config::Config::from_json(Path::new("config.json"), &json).unwrap();
+    let config =
+        posttrain_model::config::Config::from_json(Path::new("config.json"), &json).unwrap();
     let model = Decoder::random(&config, 0.6, 7, &device()).unwrap();
     Generator::new(model, chat, &GenerationConfig::default())
 }
@@ -185,8 +191,7 @@ fn talker() -> Generator {
 #[test]
 fn texts_stream_and_stop_at_stop_strings() {
     let talker = talker();
-    let sampling =
-        Sampling { max_tokens: 40, temperature: 1.2, seed: 3, ..Sampling::default() };
+    let sampling = Sampling { max_tokens: 40, temperature: 1.2, seed: 3, ..Sampling::default() };
     let request = |sampling: &Sampling| Request::new("Hello there", sampling.clone());
     let whole = talker.generate(&[request(&sampling)]).remove(0).unwrap();
     assert!(whole.text.chars().count() > 20, "{whole:?}");

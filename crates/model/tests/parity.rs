@@ -192,7 +192,10 @@ fn gradients_of_all_weights() {
         let scored = model.logprobs(model.forward(&batch), &Targets::all(&batch));
         let loss = scored.logprobs.mean().neg();
         let (found, known) = (numbers(loss.clone())[0], gradients.floats("loss").0[0]);
-        assert!((found / known - 1.0).abs() < tolerance() / 10.0, "{case}: loss {found}, not {known}");
+        assert!(
+            (found / known - 1.0).abs() < tolerance() / 10.0,
+            "{case}: loss {found}, not {known}"
+        );
         let found = Gradients::of(&model, &mut loss.backward());
         let mut names = gradients.names();
         names.retain(|name| name != "loss");
@@ -234,7 +237,8 @@ impl burn::module::ModuleVisitor for Gradients<'_> {
         param: &burn::module::Param<burn::tensor::Tensor<D>>,
     ) {
         let name = self.path.join(".");
-        let gradient = param.val().grad(self.of_tensors).unwrap_or_else(|| panic!("none of {name}"));
+        let gradient =
+            param.val().grad(self.of_tensors).unwrap_or_else(|| panic!("none of {name}"));
         self.found.push((name, numbers(gradient)));
     }
 }

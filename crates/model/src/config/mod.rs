@@ -182,7 +182,8 @@ impl Config {
     /// The longest text the model is made for, in tokens: `max_position_embeddings`, times the
     /// factor of a rotary scaling that stretches it.
     pub fn context_length(&self) -> usize {
-        let stretched = self.ropes.iter().map(|rope| rope.scaling.reach(self.max_position_embeddings));
+        let stretched =
+            self.ropes.iter().map(|rope| rope.scaling.reach(self.max_position_embeddings));
         stretched.max().unwrap_or(0).max(self.max_position_embeddings)
     }
 

@@ -70,7 +70,9 @@ impl Attention {
 
     fn project(&self, x: Tensor<3>, config: &Config) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
         match (&self.q_proj, &self.k_proj, &self.v_proj, &self.qkv_proj) {
-            (Some(q), Some(k), Some(v), _) => (q.forward(x.clone()), k.forward(x.clone()), v.forward(x)),
+            (Some(q), Some(k), Some(v), _) => {
+                (q.forward(x.clone()), k.forward(x.clone()), v.forward(x))
+            }
             (_, _, _, Some(qkv)) => {
                 let (q, kv) = (
                     config.num_attention_heads * config.head_dim,

@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::places::{Layout, Places};
 use super::Decoder;
+use super::places::{Layout, Places};
 use crate::error::Error;
 use crate::kernel;
 
@@ -76,7 +76,11 @@ impl KvCache {
         };
         if sequences.is_empty() || tokens == 0 || !tokens.is_multiple_of(sequences.len()) {
             let found = format!("{tokens} for {} sequences", sequences.len());
-            return input("the number of tokens", found, "the same number for each sequence, not 0");
+            return input(
+                "the number of tokens",
+                found,
+                "the same number for each sequence, not 0",
+            );
         }
         for (index, &sequence) in sequences.iter().enumerate() {
             if sequence >= self.lengths.len() || sequences[..index].contains(&sequence) {

@@ -7,8 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use rand_distr::{Distribution, Normal};
 
-use super::weights::{build, expected};
 use super::Decoder;
+use super::weights::{build, expected};
 use crate::checkpoint::{Checkpoint, Dtype, TensorView, is_derived_buffer};
 use crate::config::Config;
 use crate::device::is_cpu;

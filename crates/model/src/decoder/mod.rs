@@ -18,10 +18,10 @@ mod weights;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+pub use attention::Attention;
 pub use batch::Batch;
 pub use block::Block;
 pub use cache::KvCache;
-pub use attention::Attention;
 pub use layers::{Linear, Mlp, Norm};
 pub use load::LoadOptions;
 pub use logprobs::{Targets, TokenLogprobs};

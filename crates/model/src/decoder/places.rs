@@ -77,7 +77,11 @@ impl Places {
         Self {
             keys: layout.keys,
             write: cached.then(|| (sequences.clone(), starts())),
-            ropes: config.ropes.iter().map(|rope| rotation(rope, layout, compute, device)).collect(),
+            ropes: config
+                .ropes
+                .iter()
+                .map(|rope| rotation(rope, layout, compute, device))
+                .collect(),
             visible,
         }
     }

@@ -49,11 +49,7 @@ impl Decoder {
         let tensors = self.named_tensors();
         let specs: Vec<TensorSpec> = tensors
             .iter()
-            .map(|(name, tensor)| TensorSpec {
-                name: name.clone(),
-                dtype,
-                shape: tensor.shape(),
-            })
+            .map(|(name, tensor)| TensorSpec { name: name.clone(), dtype, shape: tensor.shape() })
             .collect();
         let by_name: HashMap<&str, &AnyTensor> =
             tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

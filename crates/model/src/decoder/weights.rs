@@ -53,12 +53,14 @@ impl Tensors<'_, '_> {
 
     fn block(&mut self, at: &str, config: &Config) -> Result<Block, Error> {
         let width = config.hidden_size;
-        let (pre, sandwich) = (config.norms == NormPlacement::Pre, config.norms == NormPlacement::Sandwich);
+        let (pre, sandwich) =
+            (config.norms == NormPlacement::Pre, config.norms == NormPlacement::Sandwich);
         Ok(Block {
             self_attn: self.attention(&format!("{at}.self_attn"), config)?,
             mlp: self.mlp(&format!("{at}.mlp"), config)?,
             input_layernorm: self.norm_if(pre || sandwich, at, "input_layernorm", width)?,
-            post_attention_layernorm: self.norm(&format!("{at}.post_attention_layernorm"), width)?,
+            post_attention_layernorm: self
+                .norm(&format!("{at}.post_attention_layernorm"), width)?,
             pre_feedforward_layernorm: self.norm_if(
                 sandwich,
                 at,

@@ -111,11 +111,9 @@ impl Kernels for Flex {
         let [_, queries, heads, dim] = dims(&q);
         let [_, capacity, kv_heads, _] = dims(&k);
         let Scores { scale, softcap, .. } = scores;
-        let sizes =
-            cpu::Attention { queries, heads, kv_heads, dim, capacity, scale, softcap };
+        let sizes = cpu::Attention { queries, heads, kv_heads, dim, capacity, scale, softcap };
         let (sequences, low, high) = (indices(sequences), indices(low), indices(high));
-        let visible =
-            cpu::attention::Visible { sequences: &sequences, low: &low, high: &high };
+        let visible = cpu::attention::Visible { sequences: &sequences, low: &low, high: &high };
         tensor(cpu::attention(slice(&q), slice(&k), slice(&v), visible, sizes), q.shape())
     }
 

@@ -66,7 +66,8 @@ pub(crate) fn rotary<B: Backend>(
 ) -> FloatTensor<B> {
     let [batch, time, _, dim] = dims(&x.shape());
     let (dtype, half) = (x.dtype(), cos.shape()[1]);
-    let per_position = |t| cast::<B>(B::float_reshape(t, Shape::from([batch, time, 1, half])), dtype);
+    let per_position =
+        |t| cast::<B>(B::float_reshape(t, Shape::from([batch, time, 1, half])), dtype);
     let (cos, sin) = (per_position(cos), per_position(sin));
     let a = part::<B>(x.clone(), 3, 0, half);
     let b = part::<B>(x.clone(), 3, half, 2 * half);
@@ -155,9 +156,8 @@ fn hide<B: Backend>(
     let device = s.device();
     let settings = burn::backend::get_device_settings::<B>(&device);
     let one_head = Shape::from([batch, 1, queries, keys]);
-    let per_query = |x| {
-        B::int_expand(B::int_reshape(x, Shape::from([batch, 1, queries, 1])), one_head.clone())
-    };
+    let per_query =
+        |x| B::int_expand(B::int_reshape(x, Shape::from([batch, 1, queries, 1])), one_head.clone());
     let dtype = low.dtype();
     let key = B::int_arange(0..keys as i64, &device, dtype.into());
     let key = B::int_expand(B::int_reshape(key, Shape::from([1, 1, 1, keys])), one_head.clone());
@@ -258,12 +258,8 @@ pub(crate) fn logprobs_backward<B: Backend>(
         let log_p = B::float_sub(z.clone(), log_sum_exp::<B>(z.clone()));
         let p = B::float_exp(log_p.clone());
         // H = − Σ p log p;  ∂/∂z = a (δ − p) − e p (log p + H)
-        let entropy =
-            B::float_neg(B::float_sum_dim(B::float_mul(p.clone(), log_p.clone()), 1));
-        let inner = B::float_add(
-            a.clone(),
-            B::float_mul(e, B::float_add(log_p, entropy)),
-        );
+        let entropy = B::float_neg(B::float_sum_dim(B::float_mul(p.clone(), log_p.clone()), 1));
+        let inner = B::float_add(a.clone(), B::float_mul(e, B::float_add(log_p, entropy)));
         let dz = B::float_neg(B::float_mul(p, inner));
         let target = int_part::<B>(targets.clone(), from, to);
         let mut dz = B::float_scatter(1, dz, target, a, IndexingUpdateOp::Add);

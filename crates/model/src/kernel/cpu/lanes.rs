@@ -2,13 +2,12 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256, __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehdup_ps,
-    _mm_movehl_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_ps,
-    _mm256_cvtepu16_epi32, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
-    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
-    _mm512_storeu_ps,
+    __m256, __m512, _mm_add_ps, _mm_loadu_si128, _mm_storeu_ps, _mm256_add_ps,
+    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm512_castps512_ps256,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
 use half::bf16;
@@ -32,11 +31,14 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + a * b`, rounded once where the machine can.
     unsafe fn add_mul(self, a: Self, b: Self) -> Self;
-    unsafe fn sum(self) -> f32;
+    /// The sum of the lanes of each vector.
+    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C];
 }
 
 /// An element of a weight matrix, widened to f32 when loaded.
 pub(crate) trait Element: Copy + Send + Sync {
+    /// Whether widening takes work.
+    const NARROW: bool;
     /// As f32.
     fn widen(self) -> f32;
     /// A vector of them.
@@ -47,6 +49,8 @@ pub(crate) trait Element: Copy + Send + Sync {
 }
 
 impl Element for f32 {
+    const NARROW: bool = false;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         self
@@ -59,6 +63,8 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    const NARROW: bool = true;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
@@ -70,15 +76,29 @@ impl Element for bf16 {
     }
 }
 
+/// Sums of the lanes, four vectors together in three horizontal additions. The order of a vector's
+/// lanes in its sum is the same for any number of vectors.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn sum_256(v: __m256) -> f32 {
-    // SAFETY: the caller has AVX2.
+unsafe fn sums_256<const C: usize>(vectors: [__m256; C]) -> [f32; C] {
+    let mut sums = [0.0; C];
+    // SAFETY: the caller has AVX2; four sums are written to an array of four.
     unsafe {
-        let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-        let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-        _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        let vector = |i: usize| if i < C { vectors[i] } else { _mm256_setzero_ps() };
+        let mut i = 0;
+        while i < C {
+            let low = _mm256_hadd_ps(vector(i), vector(i + 1));
+            let high = _mm256_hadd_ps(vector(i + 2), vector(i + 3));
+            let all = _mm256_hadd_ps(low, high);
+            let halves = (_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let mut four = [0.0; 4];
+            _mm_storeu_ps(four.as_mut_ptr(), _mm_add_ps(halves.0, halves.1));
+            let rest = (C - i).min(4);
+            sums[i..i + rest].copy_from_slice(&four[..rest]);
+            i += 4;
+        }
     }
+    sums
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -120,10 +140,14 @@ impl Lanes for __m512 {
         unsafe { _mm512_fmadd_ps(a, b, self) }
     }
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
+    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C] {
         // SAFETY: as above.
         unsafe {
-            sum_256(_mm256_add_ps(_mm512_castps512_ps256(self), _mm512_extractf32x8_ps::<1>(self)))
+            sums_256(
+                vectors.map(|v| {
+                    _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))
+                }),
+            )
         }
     }
 }
@@ -167,9 +191,9 @@ impl Lanes for __m256 {
         unsafe { _mm256_fmadd_ps(a, b, self) }
     }
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
+    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C] {
         // SAFETY: as above.
-        unsafe { sum_256(self) }
+        unsafe { sums_256(vectors) }
     }
 }
 
@@ -206,8 +230,7 @@ impl Lanes for [f32; 8] {
         std::array::from_fn(|i| self[i] + a[i] * b[i])
     }
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        let [a, b, c, d, e, f, g, h] = self;
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C] {
+        vectors.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
     }
 }

@@ -89,14 +89,13 @@ pub(crate) fn logprobs(h: &[f32], targets: &[usize], head: &Head<'_>) -> Vec<f32
     for ((h, targets), out) in parts.zip(out.chunks_mut(2 * chunk)) {
         let z = &mut z[..targets.len() * head.vocabulary];
         logits(h, head, z);
-        z.par_chunks_mut(head.vocabulary)
-            .zip(targets)
-            .zip(out.par_chunks_mut(2))
-            .for_each(|((z, &target), out)| {
+        z.par_chunks_mut(head.vocabulary).zip(targets).zip(out.par_chunks_mut(2)).for_each(
+            |((z, &target), out)| {
                 let row = summary(z);
                 out[0] = z[target] - row.largest - row.log_sum;
                 out[1] = row.entropy;
-            });
+            },
+        );
     }
     out
 }

@@ -6,7 +6,10 @@
 //!
 //! This is the one module of the kernels with `unsafe`: SIMD intrinsics, and disjoint tiles of one
 //! output that several threads write.
-#![allow(unsafe_code, reason = "SIMD intrinsics and disjoint writes; each block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "SIMD intrinsics and disjoint writes; each block says why it is sound"
+)]
 #![allow(
     clippy::inline_always,
     reason = "bodies must be inlined into the functions that are compiled for the machine's vectors"

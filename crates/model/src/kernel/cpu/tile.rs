@@ -59,53 +59,58 @@ pub(super) struct Size {
     pub(super) k: usize,
 }
 
-/// y\[m, n\] = x\[m, k\] w\[n, k\]ᵀ.
+/// y\[m, n\] = x\[m, k\] w\[n, k\]ᵀ, added to what `y` holds if `add`.
 ///
 /// # Safety
 /// The matrices have at least these rows and columns, and nobody else writes `y` or reads it.
-pub(super) unsafe fn dots<T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size) {
+pub(super) unsafe fn dots<T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size, add: bool) {
     // SAFETY: the caller's; the instructions are there where they are used.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         match super::simd::level() {
-            super::simd::Level::Avx512 => return dots_avx512(x, w, y, size),
-            super::simd::Level::Avx2 => return dots_avx2(x, w, y, size),
+            super::simd::Level::Avx512 => return dots_avx512(x, w, y, size, add),
+            super::simd::Level::Avx2 => return dots_avx2(x, w, y, size, add),
             super::simd::Level::Portable => {}
         }
-        dots_in::<[f32; 8], T>(x, w, y, size);
+        dots_in::<[f32; 8], T>(x, w, y, size, add);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-unsafe fn dots_avx512<T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size) {
+unsafe fn dots_avx512<T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size, add: bool) {
     // SAFETY: the caller's.
-    unsafe { dots_in::<__m512, T>(x, w, y, size) }
+    unsafe { dots_in::<__m512, T>(x, w, y, size, add) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dots_avx2<T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size) {
+unsafe fn dots_avx2<T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size, add: bool) {
     // SAFETY: the caller's.
-    unsafe { dots_in::<__m256, T>(x, w, y, size) }
+    unsafe { dots_in::<__m256, T>(x, w, y, size, add) }
 }
 
 #[inline(always)]
-unsafe fn dots_in<L: Lanes, T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size) {
+unsafe fn dots_in<L: Lanes, T: Element>(
+    x: Rows<f32>,
+    w: Rows<T>,
+    y: RowsMut,
+    size: Size,
+    add: bool,
+) {
     let mut i = 0;
     while i < size.m {
         let rows = (size.m - i).min(L::ROWS);
         // SAFETY: rows i .. i + rows exist in x and y.
-        let (x, y) = unsafe {
-            (x.from(i), RowsMut { start: y.start.add(i * y.stride), stride: y.stride })
-        };
+        let (x, y) =
+            unsafe { (x.from(i), RowsMut { start: y.start.add(i * y.stride), stride: y.stride }) };
         // SAFETY: the caller's.
         unsafe {
             match rows {
-                1 => dots_of_rows::<L, T, 1>(x, w, y, size),
-                2 => dots_of_rows::<L, T, 2>(x, w, y, size),
-                3 => dots_of_rows::<L, T, 3>(x, w, y, size),
-                _ => dots_of_rows::<L, T, 4>(x, w, y, size),
+                1 => dots_of_rows::<L, T, 1>(x, w, y, size, add),
+                2 => dots_of_rows::<L, T, 2>(x, w, y, size, add),
+                3 => dots_of_rows::<L, T, 3>(x, w, y, size, add),
+                _ => dots_of_rows::<L, T, 4>(x, w, y, size, add),
             }
         }
         i += rows;
@@ -118,16 +123,23 @@ unsafe fn dots_of_rows<L: Lanes, T: Element, const R: usize>(
     w: Rows<T>,
     y: RowsMut,
     Size { n, k, .. }: Size,
+    add: bool,
 ) {
     let mut j = 0;
     // SAFETY: columns j .. n exist in w and y.
     unsafe {
         while j + COLUMNS <= n {
-            dots_tile::<L, T, R, COLUMNS>(x, w.from(j), y.start.add(j), y.stride, k);
+            dots_tile::<L, T, R, COLUMNS>(
+                x,
+                w.from(j),
+                RowsMut { start: y.start.add(j), ..y },
+                k,
+                add,
+            );
             j += COLUMNS;
         }
         while j < n {
-            dots_tile::<L, T, R, 1>(x, w.from(j), y.start.add(j), y.stride, k);
+            dots_tile::<L, T, R, 1>(x, w.from(j), RowsMut { start: y.start.add(j), ..y }, k, add);
             j += 1;
         }
     }
@@ -137,9 +149,9 @@ unsafe fn dots_of_rows<L: Lanes, T: Element, const R: usize>(
 unsafe fn dots_tile<L: Lanes, T: Element, const R: usize, const C: usize>(
     x: Rows<f32>,
     w: Rows<T>,
-    y: *mut f32,
-    stride: usize,
+    y: RowsMut,
     k: usize,
+    add: bool,
 ) {
     // SAFETY: the caller's: R rows of x, C rows of w, k columns of both; the tile of y is ours.
     unsafe {
@@ -157,13 +169,13 @@ unsafe fn dots_tile<L: Lanes, T: Element, const R: usize, const C: usize>(
             p += L::N;
         }
         for (i, sums) in sums.into_iter().enumerate() {
-            for (j, sum) in sums.into_iter().enumerate() {
-                let mut sum = sum.sum();
+            for (j, mut sum) in L::sums(sums).into_iter().enumerate() {
                 for p in whole..k {
-                    sum += *x.start.add(i * x.stride + p)
-                        * (*w.start.add(j * w.stride + p)).widen();
+                    sum +=
+                        *x.start.add(i * x.stride + p) * (*w.start.add(j * w.stride + p)).widen();
                 }
-                *y.add(i * stride + j) = sum;
+                let y = y.start.add(i * y.stride + j);
+                *y = if add { *y + sum } else { sum };
             }
         }
     }
@@ -232,12 +244,14 @@ unsafe fn weighted_of_rows<L: Lanes, const R: usize>(
     // SAFETY: columns c .. n exist in v and y.
     unsafe {
         while c + 4 * L::N <= n {
-            let (v, y) = (Rows { start: v.start.add(c), ..v }, RowsMut { start: y.start.add(c), ..y });
+            let (v, y) =
+                (Rows { start: v.start.add(c), ..v }, RowsMut { start: y.start.add(c), ..y });
             weighted_tile::<L, R, 4>(p, v, y, k, add);
             c += 4 * L::N;
         }
         while c + L::N <= n {
-            let (v, y) = (Rows { start: v.start.add(c), ..v }, RowsMut { start: y.start.add(c), ..y });
+            let (v, y) =
+                (Rows { start: v.start.add(c), ..v }, RowsMut { start: y.start.add(c), ..y });
             weighted_tile::<L, R, 1>(p, v, y, k, add);
             c += L::N;
         }
