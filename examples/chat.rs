@@ -114,11 +114,14 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         return Err("--json prints one answer: it needs --prompt or --messages".into());
     }
     let messages = cli.messages.as_deref().map(read_messages).transpose()?;
+    // A flag out of range is better known before a large model is loaded.
+    sampling(&cli.sampling, &Sampling::default())?;
     let start = Instant::now();
-    let (generator, template) = load(cli)?;
+    let generator = load(cli)?;
+    let template = generator.chat().is_some();
     let (model, seconds) = (generator.model(), start.elapsed().as_secs_f64());
     let family = model.config().architecture;
-    eprintln!("{family} on {:?}, loaded in {seconds:.1} s", model.device());
+    eprintln!("{family} on {}, loaded in {seconds:.1} s", device::name_of(&model.device()));
     if !template {
         let why = "the model has no chat template";
         if cli.system.is_some() {
@@ -126,7 +129,15 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         }
         eprintln!("{why}: it continues your text");
     }
+    for key in &generator.generation_config().unsupported {
+        eprintln!("generation_config.json asks for {key}, which is not done");
+    }
     let sampling = sampling(&cli.sampling, generator.sampling())?;
+    let flags = &cli.sampling;
+    let cuts = flags.top_p.is_some() || flags.top_k.is_some() || flags.min_p.is_some();
+    if sampling.is_greedy() && (cuts || flags.seed.is_some()) {
+        eprintln!("the most likely token is taken at each step; --temperature 1 draws from all");
+    }
     let mut chat = Chat { generator, sampling, json: cli.json };
     let system = cli.system.iter().map(|text| Message::system(text.as_str()));
     let prompt = match (&cli.prompt, messages) {
@@ -141,8 +152,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     chat.answer(prompt).map(|_| ())
 }
 
-/// The model, and whether it has a chat template.
-fn load(cli: &Cli) -> Result<(Generator, bool), Box<dyn Error>> {
+fn load(cli: &Cli) -> Result<Generator, Box<dyn Error>> {
     let device = device::choose(cli.device.as_deref())?;
     if let Some(model) = &cli.model {
         let dtype = match cli.dtype.as_str() {
@@ -152,10 +162,7 @@ fn load(cli: &Cli) -> Result<(Generator, bool), Box<dyn Error>> {
             _ => None,
         };
         let folder = resolve(model)?;
-        let template = ChatTemplate::from_model(&folder);
-        let template = !matches!(template, Err(posttrain::chat::Error::NoTemplate { .. }));
-        let generator = Generator::load_with(folder, &device, &LoadOptions { dtype })?;
-        return Ok((generator, template));
+        return Ok(Generator::load_with(folder, &device, &LoadOptions { dtype })?);
     }
     eprintln!("no --model: the weights are random, so the answers are gibberish");
     let json = serde_json::from_str(include_str!("data/tiny/config.json"))?;
@@ -171,7 +178,7 @@ fn load(cli: &Cli) -> Result<(Generator, bool), Box<dyn Error>> {
     };
     let chat = ChatTokenizer::new(tokenizer, ChatTemplate::builtin(Builtin::ChatMl), stop)?;
     let model = Decoder::random(&config, 0.02, 0, &device)?;
-    Ok((Generator::new(model, chat, &generation), true))
+    Ok(Generator::new(model, chat, generation))
 }
 
 fn read_messages(path: &Path) -> Result<Conversation, Box<dyn Error>> {
@@ -202,10 +209,6 @@ fn sampling(flags: &Flags, checkpoint: &Sampling) -> Result<Sampling, posttrain:
     };
     sampling.stop.extend(flags.stop.iter().cloned());
     sampling.validate()?;
-    let cuts = flags.top_p.is_some() || flags.top_k.is_some() || flags.min_p.is_some();
-    if sampling.is_greedy() && (cuts || flags.seed.is_some()) {
-        eprintln!("the most likely token is taken at each step; --temperature 1 draws from all");
-    }
     Ok(sampling)
 }
 

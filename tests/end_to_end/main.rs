@@ -1,4 +1,8 @@
 //! The example programs, run as a user runs them.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod chat;
+mod init_model;
 mod render_template;
+mod score;
+mod support;

@@ -1,57 +1,18 @@
 //! `examples/render_template.rs` on good and on broken input.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use crate::support::{Files, Program, root};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The program, which cargo builds next to the tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let target = test.parent().and_then(Path::parent).unwrap();
-    target.join("examples").join(format!("render_template{}", std::env::consts::EXE_SUFFIX))
-}
-
-fn run(args: &[&str]) -> Output {
-    let output = Command::new(program()).args(args).current_dir(root()).output();
-    output.expect("the program is built by `cargo test --workspace` or `cargo build --examples`")
-}
+const PROGRAM: Program = Program("render_template");
 
 fn stdout(args: &[&str]) -> String {
-    let output = run(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    PROGRAM.stdout(args)
 }
 
-/// The message of a run that must fail.
 fn failure(args: &[&str]) -> String {
-    let output = run(args);
-    assert!(!output.status.success(), "{args:?} should fail");
-    assert!(
-        output.stdout.is_empty(),
-        "{args:?} prints {:?}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    String::from_utf8(output.stderr).unwrap()
+    PROGRAM.failure(args)
 }
 
 const CONVERSATION: &str = "examples/data/conversation.json";
-
-struct Files(tempfile::TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
 
 #[test]
 fn the_rendered_text_and_nothing_else() {
@@ -90,13 +51,13 @@ fn a_model_folder_with_its_doctor() {
     let files = Files::new();
     let fixtures = root().join("tests/fixtures/chat_templates/tokenizer");
     for name in ["tokenizer.json", "tokenizer_config.json"] {
-        std::fs::copy(fixtures.join(name), files.0.path().join(name)).unwrap();
+        std::fs::copy(fixtures.join(name), files.path(name)).unwrap();
     }
     files.write(
         "chat_template.jinja",
         "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}",
     );
-    let folder = files.0.path().to_str().unwrap();
+    let folder = &files.path("");
     let text = stdout(&["--model", folder, "--conversation", CONVERSATION]);
     assert!(text.starts_with("system: You answer"), "{text}");
     let report = stdout(&["--model", folder, "--doctor"]);

@@ -117,6 +117,16 @@ fn gpu(kind: &str, adapter: Adapter) -> Option<Device> {
     (probe.into_scalar::<f32>() == 1.0).then_some(device)
 }
 
+/// A device's name for people: `flex`, `vulkan`...
+pub fn name_of(device: &Device) -> String {
+    if is_cpu(device) {
+        return "flex".into();
+    }
+    let debug = format!("{device:?}").to_lowercase();
+    let known = ["cuda", "vulkan", "wgpu"].into_iter().find(|name| debug.contains(name));
+    known.map_or(debug.clone(), str::to_owned)
+}
+
 /// Whether a device is the CPU backend, with its own kernels.
 pub(crate) fn is_cpu(device: &Device) -> bool {
     #[cfg(feature = "flex")]

@@ -105,6 +105,12 @@ pub enum Error {
     /// The tokenizer or the chat template failed.
     #[error(transparent)]
     Chat(#[from] posttrain_chat::Error),
+    /// A conversation was given to a model that has no chat template.
+    #[error("a conversation cannot be encoded: {reason}")]
+    NoChatTemplate {
+        /// Where templates were looked for.
+        reason: String,
+    },
     /// A sampling parameter is out of range.
     #[error(transparent)]
     Sampling(#[from] posttrain_core::Error),

@@ -1,4 +1,4 @@
-//! Decoder language models on burn.
+#![doc = include_str!("../README.md")]
 
 pub mod arch;
 pub mod checkpoint;

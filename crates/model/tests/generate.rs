@@ -185,7 +185,7 @@ fn talker() -> Generator {
     let config =
         posttrain_model::config::Config::from_json(Path::new("config.json"), &json).unwrap();
     let model = Decoder::random(&config, 0.6, 7, &device()).unwrap();
-    Generator::new(model, chat, &GenerationConfig::default())
+    Generator::new(model, chat, GenerationConfig::default())
 }
 
 #[test]

@@ -22,7 +22,7 @@ const NAMES: &[&str] = &[
     "chat_template.json",
 ];
 /// Templates for other uses than chat, such as `tool_use.jinja`.
-const TEMPLATES: &str = "chat_templates";
+const TEMPLATES: &str = "additional_chat_templates";
 
 /// Whether a file, named from its checkpoint folder with `/`, belongs to the tokenizer or to
 /// generation.
@@ -87,15 +87,17 @@ mod tests {
 
     #[test]
     fn weights_and_foreign_files_are_not_companions() {
-        for name in ["tokenizer.json", "chat_templates/tool_use.jinja", "generation_config.json"] {
+        for name in
+            ["tokenizer.json", "additional_chat_templates/tool_use.jinja", "generation_config.json"]
+        {
             assert!(is_companion(name), "{name}");
         }
         for name in [
             "config.json",
             "model.safetensors",
             "pytorch_model.bin",
-            "chat_templates/../x.jinja",
-            "chat_templates/",
+            "additional_chat_templates/../x.jinja",
+            "additional_chat_templates/",
             "modeling_x.py",
         ] {
             assert!(!is_companion(name), "{name}");

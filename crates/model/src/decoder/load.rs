@@ -11,7 +11,7 @@ use super::Decoder;
 use super::weights::{build, expected};
 use crate::checkpoint::{Checkpoint, Dtype, TensorView, is_derived_buffer};
 use crate::config::Config;
-use crate::device::is_cpu;
+use crate::device::{is_cpu, name_of};
 use crate::error::Error;
 
 /// How to load.
@@ -138,7 +138,7 @@ fn unusable(dtype: Dtype, device: &Device) -> Error {
     Error::Input {
         what: "the type of the weights".into(),
         found: dtype.to_string(),
-        expected: format!("one that {device:?} computes with"),
+        expected: format!("one that `{}` computes with", name_of(device)),
     }
 }
 

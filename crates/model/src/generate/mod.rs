@@ -36,6 +36,7 @@ use answer::Answer;
 pub struct Generator {
     model: Decoder,
     text: Text,
+    generation: GenerationConfig,
     sampling: Sampling,
     stop_ids: Vec<u32>,
     batch_size: usize,
@@ -89,22 +90,23 @@ impl Generator {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(Self::from_parts(model, text, &generation))
+        Ok(Self::from_parts(model, text, generation))
     }
 
     /// From a model, for instance one that has just been trained, and its tokenizer.
-    pub fn new(model: Decoder, chat: ChatTokenizer, generation: &GenerationConfig) -> Self {
+    pub fn new(model: Decoder, chat: ChatTokenizer, generation: GenerationConfig) -> Self {
         Self::from_parts(model, Text::Chat(Box::new(chat)), generation)
     }
 
-    fn from_parts(model: Decoder, text: Text, generation: &GenerationConfig) -> Self {
+    fn from_parts(model: Decoder, text: Text, generation: GenerationConfig) -> Self {
         let mut stop_ids = generation.eos_token_ids.clone();
         if let Text::Chat(chat) = &text {
             stop_ids.extend(chat.stop_token_ids());
         }
         stop_ids.sort_unstable();
         stop_ids.dedup();
-        Self { model, text, sampling: generation.sampling(), stop_ids, batch_size: 8 }
+        let sampling = generation.sampling();
+        Self { model, text, generation, sampling, stop_ids, batch_size: 8 }
     }
 
     /// How many requests are worked on at a time; 8 by default. It changes the speed and the
@@ -128,6 +130,20 @@ impl Generator {
         }
     }
 
+    /// The tokenizer with its chat template; `None` for a base model without one.
+    pub fn chat(&self) -> Option<&ChatTokenizer> {
+        match &self.text {
+            Text::Chat(chat) => Some(chat),
+            Text::Plain(..) => None,
+        }
+    }
+
+    /// What `generation_config.json` says, with what it asks for in vain
+    /// ([`GenerationConfig::unsupported`]).
+    pub fn generation_config(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
     /// The sampling that the checkpoint recommends.
     pub fn sampling(&self) -> &Sampling {
         &self.sampling
@@ -142,7 +158,8 @@ impl Generator {
     /// conversation as the chat template writes it, with a generation prompt.
     ///
     /// # Errors
-    /// [`Error::Chat`] when the tokenizer or the template fails, or there is no template.
+    /// [`Error::Chat`] when the tokenizer or the template fails, [`Error::NoChatTemplate`] for a
+    /// conversation where there is none.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, Error> {
         match (prompt, &self.text) {
             (Prompt::Text(text), _) => {
@@ -155,7 +172,7 @@ impl Generator {
                 Ok(tokenizer.encode_prompt(chat, &EncodeOptions::default())?)
             }
             (Prompt::Conversation(_), Text::Plain(_, reason)) => {
-                Err(posttrain_chat::Error::Tokenizer(reason.clone()).into())
+                Err(Error::NoChatTemplate { reason: reason.clone() })
             }
         }
     }

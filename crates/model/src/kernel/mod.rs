@@ -107,7 +107,7 @@ pub(crate) trait Kernels: Backend {
 }
 
 #[cfg(feature = "gpu")]
-impl<R: burn_cubecl::CubeRuntime> Kernels for burn_cubecl::CubeBackend<R> {}
+impl Kernels for burn_cubecl::CubeBackend {}
 
 /// How scores come from queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq)]

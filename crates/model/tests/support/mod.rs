@@ -12,7 +12,7 @@ pub(crate) fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models")
 }
 
-/// The folders with a model, by name.
+/// The folders with a model, by name; those of `POSTTRAIN_CASES` where a slow device is tested.
 pub(crate) fn cases() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(models())
         .unwrap()
@@ -22,6 +22,11 @@ pub(crate) fn cases() -> Vec<String> {
         .collect();
     names.sort();
     assert!(names.len() >= 21, "{names:?}");
+    if let Ok(wanted) = std::env::var("POSTTRAIN_CASES") {
+        let wanted: Vec<&str> = wanted.split(',').collect();
+        assert!(wanted.iter().all(|case| names.iter().any(|name| name == case)), "{wanted:?}");
+        names.retain(|name| wanted.contains(&name.as_str()));
+    }
     names
 }
 

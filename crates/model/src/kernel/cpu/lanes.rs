@@ -32,7 +32,7 @@ pub(super) trait Lanes: Copy {
     /// `self + a * b`, rounded once where the machine can.
     unsafe fn add_mul(self, a: Self, b: Self) -> Self;
     /// The sum of the lanes of each vector.
-    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C];
+    unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4];
 }
 
 /// An element of a weight matrix, widened to f32 when loaded.
@@ -76,29 +76,27 @@ impl Element for bf16 {
     }
 }
 
-/// Sums of the lanes, four vectors together in three horizontal additions. The order of a vector's
-/// lanes in its sum is the same for any number of vectors.
+/// Sums of the lanes, four vectors together in three horizontal additions. A vector's lanes are
+/// added in the same order at each of the four places.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn sums_256<const C: usize>(vectors: [__m256; C]) -> [f32; C] {
-    let mut sums = [0.0; C];
+unsafe fn sum4_256([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+    let mut sums = [0.0; 4];
     // SAFETY: the caller has AVX2; four sums are written to an array of four.
     unsafe {
-        let vector = |i: usize| if i < C { vectors[i] } else { _mm256_setzero_ps() };
-        let mut i = 0;
-        while i < C {
-            let low = _mm256_hadd_ps(vector(i), vector(i + 1));
-            let high = _mm256_hadd_ps(vector(i + 2), vector(i + 3));
-            let all = _mm256_hadd_ps(low, high);
-            let halves = (_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
-            let mut four = [0.0; 4];
-            _mm_storeu_ps(four.as_mut_ptr(), _mm_add_ps(halves.0, halves.1));
-            let rest = (C - i).min(4);
-            sums[i..i + rest].copy_from_slice(&four[..rest]);
-            i += 4;
-        }
+        let all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+        let halves = (_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+        _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(halves.0, halves.1));
     }
     sums
+}
+
+/// The lower half of the lanes plus the upper one.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn halved(v: __m512) -> __m256 {
+    // SAFETY: the caller has AVX-512.
+    unsafe { _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -140,15 +138,9 @@ impl Lanes for __m512 {
         unsafe { _mm512_fmadd_ps(a, b, self) }
     }
     #[inline(always)]
-    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C] {
+    unsafe fn sum4([a, b, c, d]: [Self; 4]) -> [f32; 4] {
         // SAFETY: as above.
-        unsafe {
-            sums_256(
-                vectors.map(|v| {
-                    _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))
-                }),
-            )
-        }
+        unsafe { sum4_256([halved(a), halved(b), halved(c), halved(d)]) }
     }
 }
 
@@ -191,9 +183,9 @@ impl Lanes for __m256 {
         unsafe { _mm256_fmadd_ps(a, b, self) }
     }
     #[inline(always)]
-    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C] {
+    unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4] {
         // SAFETY: as above.
-        unsafe { sums_256(vectors) }
+        unsafe { sum4_256(vectors) }
     }
 }
 
@@ -230,7 +222,7 @@ impl Lanes for [f32; 8] {
         std::array::from_fn(|i| self[i] + a[i] * b[i])
     }
     #[inline(always)]
-    unsafe fn sums<const C: usize>(vectors: [Self; C]) -> [f32; C] {
+    unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4] {
         vectors.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
     }
 }

@@ -14,7 +14,7 @@ use std::arch::x86_64::{__m256, __m512};
 
 use super::lanes::{Element, Lanes};
 
-/// Columns of a tile of dot products.
+/// Columns of a tile of dot products; those that are left over are tiles of one.
 pub(super) const COLUMNS: usize = 6;
 
 /// A matrix: its first element and the distance of its rows, in elements.
@@ -168,8 +168,17 @@ unsafe fn dots_tile<L: Lanes, T: Element, const R: usize, const C: usize>(
             }
             p += L::N;
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            for (j, mut sum) in L::sums(sums).into_iter().enumerate() {
+        for i in 0..R {
+            let mut row = [0.0; COLUMNS];
+            if C == COLUMNS {
+                let [a, b, c, d] = L::sum4([sums[i][0], sums[i][1], sums[i][2], sums[i][3]]);
+                let [e, f, ..] = L::sum4([sums[i][4], sums[i][5], sums[i][4], sums[i][5]]);
+                row = [a, b, c, d, e, f];
+            } else {
+                row[0] = L::sum4([sums[i][0]; 4])[0];
+            }
+            for j in 0..C {
+                let mut sum = row[j];
                 for p in whole..k {
                     sum +=
                         *x.start.add(i * x.stride + p) * (*w.start.add(j * w.stride + p)).widen();
