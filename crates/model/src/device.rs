@@ -35,8 +35,8 @@ pub fn choose(argument: Option<&str>) -> Result<Device, Error> {
     }
 }
 
-/// A device by name: `flex` (the CPU), `vulkan`, `wgpu` or `cuda`, the last three with the number of
-/// the adapter behind a colon where there are several (`cuda:1`). `vulkan:cpu` and `wgpu:cpu` are
+/// A device by name: `flex` (the CPU), `vulkan`, `wgpu` or `cuda`, the last three with a number behind
+/// a colon where there are several: `cuda:1`, or `vulkan:1` for the second discrete GPU. `vulkan:cpu` and `wgpu:cpu` are
 /// software devices, which are never chosen by themselves.
 ///
 /// ```

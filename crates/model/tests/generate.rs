@@ -7,9 +7,9 @@ use std::path::Path;
 
 use posttrain_chat::{Builtin, ChatTemplate, ChatTokenizer};
 use posttrain_core::{FinishReason, Generate, Request, Sampling};
-use posttrain_model::config::GenerationConfig;
-use posttrain_model::{Decoder, Generator, Next, TokenCompletion, TokenRequest};
-use support::{Expected, cases, device, models};
+use posttrain_model::config::{Config, GenerationConfig};
+use posttrain_model::{Batch, Decoder, Generator, Next, TokenCompletion, TokenRequest};
+use support::{device, models};
 
 fn load(case: &str) -> Decoder {
     Decoder::load(models().join(case), &device()).unwrap()
@@ -23,21 +23,6 @@ fn all(
 ) -> Vec<TokenCompletion> {
     let answers = model.continue_ids(requests, stop_ids, batch, &mut |_, _| Next::Continue);
     answers.into_iter().map(Result::unwrap).collect()
-}
-
-#[test]
-fn greedy_tokens_are_those_of_transformers() {
-    for case in cases() {
-        let model = load(&case);
-        let expected = Expected::read(&models().join(&case).join("expected.safetensors"));
-        let ((ids, _), (greedy, _)) = (expected.ids("prompt"), expected.ids("greedy"));
-        let max_tokens = greedy.len() - ids.len();
-        let sampling = Sampling { max_tokens, ..Sampling::greedy() };
-        let request = TokenRequest { ids: ids.clone(), sampling };
-        let answer = all(&model, &[request], &model.config().eos_token_ids, 1).remove(0);
-        assert_eq!(answer.ids, greedy[ids.len()..], "{case}");
-        assert_eq!(answer.finish_reason, FinishReason::Length, "{case}");
-    }
 }
 
 /// Requests of unequal prompts, lengths and seeds.
@@ -111,6 +96,45 @@ fn an_end_token_ends_and_belongs_to_the_ids() {
     }
 }
 
+/// A model with random weights over 96 tokens.
+fn random(fields: serde_json::Value) -> Decoder {
+    let mut json = serde_json::json!({
+        "model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+    });
+    json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let config = Config::from_json(Path::new("config.json"), &json).unwrap();
+    Decoder::random(&config, 0.3, 7, &device()).unwrap()
+}
+
+#[test]
+fn long_prompts_are_read_in_parts_as_in_one() {
+    let scaled = serde_json::json!({
+        "max_position_embeddings": 1200, "rope_scaling": {"rope_type": "dynamic", "factor": 4.0},
+    });
+    for model in [random(serde_json::json!({})), random(scaled)] {
+        let ids: Vec<u32> = (0..1500).map(|i| i * 31 % 96).collect();
+        let sampling = Sampling { max_tokens: 1, logprobs: true, ..Sampling::greedy() };
+        let request = TokenRequest { ids: ids.clone(), sampling };
+        let answer = all(&model, &[request], &[], 1).remove(0);
+        let one_pass = model.forward(&Batch::padded(&[&ids], 0).unwrap());
+        let logits = support::numbers(model.logits(one_pass.narrow(1, ids.len() - 1, 1)));
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let lse = logits.iter().map(|z| (z - largest).exp()).sum::<f32>().ln() + largest;
+        assert_eq!(logits[answer.ids[0] as usize], largest);
+        assert!((answer.logprobs[0] - (largest - lse)).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn a_model_in_training_samples_as_another() {
+    let requests = mixed(3);
+    let plain = all(&load("qwen3"), &requests, &[], 3);
+    let tracked = Decoder::load(models().join("qwen3"), &device().autodiff()).unwrap();
+    assert_eq!(all(&tracked, &requests, &[], 3), plain);
+}
+
 #[test]
 fn a_bad_request_fails_alone() {
     let model = load("llama3");
@@ -163,6 +187,7 @@ fn one_request_or_all_can_be_cancelled() {
         tokens += 1;
         if tokens == 5 { Next::CancelAll } else { Next::Continue }
     });
+    assert_eq!(tokens, 5, "nothing is drawn afterwards");
     let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
     assert!(answers.iter().all(|answer| answer.finish_reason == FinishReason::Cancelled));
     // What was drawn by then is kept.
@@ -177,14 +202,7 @@ fn talker() -> Generator {
     let template = ChatTemplate::builtin(Builtin::ChatMl);
     let chat = ChatTokenizer::from_model_with_template(folder, template).unwrap();
     let vocab_size = chat.tokenizer().get_vocab_size(true);
-    let json = serde_json::json!({
-        "model_type": "llama", "vocab_size": vocab_size, "hidden_size": 32,
-        "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 512,
-    });
-    let config =
-        posttrain_model::config::Config::from_json(Path::new("config.json"), &json).unwrap();
-    let model = Decoder::random(&config, 0.6, 7, &device()).unwrap();
+    let model = random(serde_json::json!({"vocab_size": vocab_size}));
     Generator::new(model, chat, GenerationConfig::default())
 }
 

@@ -5,7 +5,8 @@
 mod support;
 
 use burn::module::Module;
-use posttrain_model::{Batch, Decoder, KvCache, LoadOptions, Targets};
+use posttrain_core::{FinishReason, Sampling};
+use posttrain_model::{Batch, Decoder, KvCache, LoadOptions, Next, Targets, TokenRequest};
 use support::{Expected, cases, device, distance, models, numbers};
 
 /// Absolute tolerance of logits. CUDA multiplies f32 matrices in TF32, with 10 bits of mantissa.
@@ -151,6 +152,32 @@ fn several_sequences_of_a_cache_at_once() {
 }
 
 #[test]
+fn greedy_tokens_are_those_of_transformers() {
+    for case in cases() {
+        let (model, expected) = load(&case);
+        let ((ids, _), (greedy, _)) = (expected.ids("prompt"), expected.ids("greedy"));
+        let max_tokens = greedy.len() - ids.len();
+        let sampling = Sampling { max_tokens, ..Sampling::greedy() };
+        let request = TokenRequest { ids: ids.clone(), sampling };
+        let stop_ids = &model.config().eos_token_ids;
+        let mut answers = model.continue_ids(&[request], stop_ids, 1, &mut |_, _| Next::Continue);
+        let answer = answers.remove(0).unwrap();
+        assert_eq!(answer.ids, greedy[ids.len()..], "{case}");
+        assert_eq!(answer.finish_reason, FinishReason::Length, "{case}");
+    }
+}
+
+#[test]
+fn without_targets_there_is_nothing() {
+    let (model, _) = load("llama3");
+    let batch = Batch::padded(&[&[5, 6, 7], &[8]], 0).unwrap();
+    let targets = Targets::masked(&batch, &[false; 6]).unwrap();
+    let scored = model.logprobs(model.forward(&batch), &targets);
+    assert_eq!(numbers(scored.sums()), [0.0, 0.0]);
+    assert!(numbers(scored.logprobs).is_empty() && numbers(scored.entropy).is_empty());
+}
+
+#[test]
 fn logprobs_equal_those_of_the_logits() {
     for_all_cases(|case| {
         let (model, expected) = load(case);
@@ -179,7 +206,8 @@ fn logprobs_equal_those_of_the_logits() {
 
 #[test]
 fn gradients_of_all_weights() {
-    for case in ["llama3", "qwen3", "gemma3_text"] {
+    let wanted = ["llama3", "qwen3", "gemma3_text"];
+    for case in cases().iter().map(String::as_str).filter(|case| wanted.contains(case)) {
         let folder = models().join(case);
         let device = device().autodiff();
         let f32 = LoadOptions { dtype: Some(posttrain_model::checkpoint::Dtype::F32) };

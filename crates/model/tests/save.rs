@@ -68,6 +68,91 @@ fn a_model_in_several_shards_and_another_type_answers_the_same() {
 }
 
 #[test]
+fn a_save_alone_makes_a_folder_that_loads() {
+    let saved = tempfile::tempdir().unwrap();
+    let model = Decoder::load(models().join("gemma2"), &device()).unwrap();
+    model.save_as(saved.path(), Dtype::BF16, &SaveOptions::default()).unwrap();
+    let again = Decoder::load(saved.path(), &device()).unwrap();
+    assert_eq!(again.config().dtype.as_deref(), Some("bfloat16"));
+    let named = posttrain_model::config::Config {
+        dtype: None,
+        json: model.config().json.clone(),
+        ..again.config().clone()
+    };
+    let original = posttrain_model::config::Config { dtype: None, ..model.config().clone() };
+    assert_eq!(named, original);
+}
+
+/// A checkpoint of the test's own making.
+fn written(folder: &Path, config: &str, tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]) {
+    use posttrain_model::checkpoint::{TensorSpec, save};
+    let specs: Vec<TensorSpec> = tensors
+        .iter()
+        .map(|(name, dtype, shape, _)| TensorSpec {
+            name: name.clone(),
+            dtype: *dtype,
+            shape: shape.clone(),
+        })
+        .collect();
+    let bytes = |name: &str| {
+        let (.., bytes) = tensors.iter().find(|(known, ..)| known == name).unwrap();
+        Ok(bytes.as_slice().into())
+    };
+    save(folder, &specs, bytes, &SaveOptions::default()).unwrap();
+    std::fs::write(folder.join("config.json"), config).unwrap();
+}
+
+#[test]
+fn each_tensor_is_saved_in_its_own_type() {
+    let source = Checkpoint::open(models().join("llama_mha")).unwrap();
+    let config = std::fs::read_to_string(models().join("llama_mha/config.json")).unwrap();
+    let mixed: Vec<_> = source
+        .names()
+        .map(|name| {
+            let view = source.get(name).unwrap();
+            if view.shape.len() == 1 {
+                return (name.into(), Dtype::F32, view.shape.to_vec(), view.bytes.to_vec());
+            }
+            let narrow = view.to_bf16().unwrap();
+            let bytes = narrow.iter().flat_map(|x| x.to_bits().to_le_bytes()).collect();
+            (name.into(), Dtype::BF16, view.shape.to_vec(), bytes)
+        })
+        .collect();
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    written(before.path(), &config, &mixed);
+    let model = Decoder::load(before.path(), &device()).unwrap();
+    model.save(after.path(), &SaveOptions::default()).unwrap();
+    let read = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+    assert_eq!(read(before.path()), read(after.path()));
+}
+
+#[test]
+fn a_head_beside_tied_embeddings_has_to_equal_them() {
+    let source = Checkpoint::open(models().join("llama3")).unwrap();
+    let config = std::fs::read_to_string(models().join("llama3/config.json")).unwrap();
+    let mut tensors: Vec<_> = source
+        .names()
+        .map(|name| {
+            let view = source.get(name).unwrap();
+            (name.to_owned(), view.dtype, view.shape.to_vec(), view.bytes.to_vec())
+        })
+        .collect();
+    let embedding = tensors.iter().find(|tensor| tensor.0 == "model.embed_tokens.weight").unwrap();
+    let mut head =
+        ("lm_head.weight".to_owned(), embedding.1, embedding.2.clone(), embedding.3.clone());
+    let folder = tempfile::tempdir().unwrap();
+    tensors.push(head.clone());
+    written(folder.path(), &config, &tensors);
+    Decoder::load(folder.path(), &device()).unwrap();
+    tensors.pop();
+    head.3[0] ^= 1;
+    tensors.push(head);
+    written(folder.path(), &config, &tensors);
+    let error = Decoder::load(folder.path(), &device()).unwrap_err().to_string();
+    assert!(error.contains("`tie_word_embeddings` is true, but lm_head.weight differs"), "{error}");
+}
+
+#[test]
 fn every_wrong_tensor_is_listed() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["model.safetensors", "config.json"] {

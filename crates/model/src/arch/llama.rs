@@ -122,5 +122,6 @@ pub(crate) fn base(
         bos_token_id: r.nullable("bos_token_id", id(defaults.bos_token_id))?.and_then(|id| id.0),
         pad_token_id: r.nullable("pad_token_id", id(defaults.pad_token_id))?.and_then(|id| id.0),
         dtype: newer.or(older),
+        json: r.json(),
     })
 }

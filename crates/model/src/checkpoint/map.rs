@@ -1,4 +1,4 @@
-//! Memory maps, the one place of this crate with `unsafe`.
+//! Memory maps.
 #![expect(unsafe_code, reason = "mapping a file is unsafe: another process may change it")]
 
 use std::fs::File;

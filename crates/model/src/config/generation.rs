@@ -81,6 +81,9 @@ impl GenerationConfig {
             unsupported: Vec::new(),
         };
         generation.unsupported = r.unread(keys::is_harmless_in_generation);
+        if let (Some(length), None) = (generation.max_length, generation.max_new_tokens) {
+            generation.unsupported.push(format!("`max_length` {length}"));
+        }
         Ok(generation)
     }
 

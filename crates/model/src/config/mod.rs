@@ -100,6 +100,8 @@ pub struct Config {
     pub pad_token_id: Option<u32>,
     /// The type of the weights, as the file names it (`bfloat16`).
     pub dtype: Option<String>,
+    /// The file as it was read, to be written back when the model is saved.
+    pub json: Value,
 }
 
 /// What differs between the layers of a model.

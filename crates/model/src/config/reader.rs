@@ -31,6 +31,11 @@ impl<'a> Reader<'a> {
         Ok(Self { path, prefix: String::new(), object, asked: Vec::new(), unknown: Vec::new() })
     }
 
+    /// All of it.
+    pub(crate) fn json(&self) -> Value {
+        Value::Object(self.object.clone())
+    }
+
     /// The file, for errors.
     pub(crate) fn path(&self) -> &'a Path {
         self.path

@@ -8,7 +8,7 @@ use crate::rope::RopeScaling;
 
 impl Config {
     /// Checks what no single field can say; the path is for errors only.
-    pub(super) fn validate(&self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn validate(&self, path: &Path) -> Result<(), Error> {
         let check = |holds: bool, field: &str, found: String, expected: &str| {
             if holds {
                 return Ok(());

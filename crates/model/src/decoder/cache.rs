@@ -50,6 +50,9 @@ impl KvCache {
     }
 
     /// Tokens of a sequence.
+    ///
+    /// # Panics
+    /// When there is no such sequence.
     pub fn len(&self, sequence: usize) -> usize {
         self.lengths[sequence]
     }
@@ -65,8 +68,24 @@ impl KvCache {
     }
 
     /// Forgets all tokens of a sequence from `length` on.
+    ///
+    /// # Panics
+    /// When there is no such sequence.
     pub fn truncate(&mut self, sequence: usize, length: usize) {
         self.lengths[sequence] = self.lengths[sequence].min(length);
+    }
+
+    /// Forgets a sequence and its numbers: where one was not finite, hidden keys would spoil the
+    /// next text on devices that multiply them by zero.
+    pub(crate) fn clear(&mut self, sequence: usize) {
+        self.lengths[sequence] = 0;
+        for (k, v) in self.layers.iter_mut().flatten() {
+            let [_, capacity, heads, dim] = k.dims();
+            let place = [sequence..sequence + 1, 0..capacity, 0..heads, 0..dim];
+            let zeros = k.clone().slice(place.clone()).zeros_like();
+            *k = k.clone().slice_assign(place.clone(), zeros.clone());
+            *v = v.clone().slice_assign(place, zeros);
+        }
     }
 
     /// Makes room for `tokens` tokens shared evenly among the sequences, and says where they go.

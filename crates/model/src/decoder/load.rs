@@ -1,5 +1,6 @@
 //! From a checkpoint folder to a decoder, and a decoder with random weights.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Bytes, DType, Device, Shape, TensorData};
@@ -53,19 +54,30 @@ impl Decoder {
         let checkpoint = Checkpoint::open(folder)?;
         let tied = config.tie_word_embeddings;
         let ignored = |name: &str| is_derived_buffer(name) || (tied && name == "lm_head.weight");
-        checkpoint.check(&expected(&config), ignored)?;
-        let stored = checkpoint.dtype().unwrap_or(Dtype::F32);
-        let types = Types::choose(stored, options.dtype, device)?;
+        let expected = expected(&config);
+        checkpoint.check(&expected, ignored)?;
+        if tied {
+            check_tied(&checkpoint)?;
+        }
+        let of = |name: &str| checkpoint.get(name).expect("checked above");
+        let majority = checkpoint.dtype().unwrap_or(Dtype::F32);
+        let compute = compute_type(majority, options.dtype, device)?;
         let mut source = |name: &str, shape: &[usize]| {
-            let view = checkpoint.get(name).expect("checked above");
-            let dtype = if shape.len() > 1 { types.matrices } else { types.vectors };
+            let view = of(name);
+            let matrix = shape.len() > 1;
+            let dtype = if matrix && is_cpu(device) {
+                matrix_on_cpu(options.dtype.unwrap_or(view.dtype))
+            } else {
+                compute
+            };
             let data = match shared(&checkpoint, &view, dtype, device) {
                 Some(data) => data,
                 None => converted(&view, dtype)?,
             };
             Ok((data, dtype))
         };
-        build(&config, device, types.vectors, stored, &mut source)
+        let stored = expected.iter().map(|tensor| (tensor.name.clone(), of(&tensor.name).dtype));
+        build(&config, device, compute, stored.collect(), &mut source)
     }
 
     /// A decoder with random weights: matrices from a normal distribution with standard deviation
@@ -73,13 +85,15 @@ impl Decoder {
     /// same seed gives the same weights.
     ///
     /// # Errors
-    /// [`Error::Input`] when `initializer_range` is not a positive number.
+    /// [`Error::ConfigField`] for fields that contradict each other, [`Error::Input`] when
+    /// `initializer_range` is not a positive number.
     pub fn random(
         config: &Config,
         initializer_range: f32,
         seed: u64,
         device: &Device,
     ) -> Result<Self, Error> {
+        config.validate(Path::new("the configuration"))?;
         let normal = Normal::new(0.0, initializer_range).ok().filter(|_| initializer_range > 0.0);
         let normal = normal.ok_or_else(|| Error::Input {
             what: "initializer_range".into(),
@@ -97,41 +111,49 @@ impl Decoder {
             };
             Ok((TensorData::new(numbers, Shape::from(shape.to_vec())), DType::F32))
         };
-        build(config, device, DType::F32, Dtype::F32, &mut source)
+        build(config, device, DType::F32, BTreeMap::new(), &mut source)
     }
 }
 
-/// The types of a model on a device.
-struct Types {
-    matrices: DType,
-    /// Of norms, biases and hidden states.
-    vectors: DType,
-}
-
-impl Types {
-    fn choose(stored: Dtype, wanted: Option<Dtype>, device: &Device) -> Result<Self, Error> {
-        if is_cpu(device) {
-            // In the kernels of the CPU only matrices may be narrow, and only as bf16.
-            let matrices = match wanted.unwrap_or(stored) {
-                Dtype::BF16 => DType::BF16,
-                Dtype::F32 => DType::F32,
-                Dtype::F16 if wanted.is_none() => DType::F32,
-                other => return Err(unusable(other, device)),
-            };
-            return Ok(Self { matrices, vectors: DType::F32 });
+/// A head of its own beside tied embeddings has to be the embedding matrix.
+fn check_tied(checkpoint: &Checkpoint) -> Result<(), Error> {
+    let of = |name| checkpoint.get(name);
+    match (of("lm_head.weight"), of("model.embed_tokens.weight")) {
+        (Some(head), Some(embedding)) if head.bytes != embedding.bytes => {
+            Err(Error::BrokenCheckpoint {
+                path: checkpoint.folder().to_owned(),
+                reason: "`tie_word_embeddings` is true, but lm_head.weight differs from \
+                         model.embed_tokens.weight; set it to false to use both"
+                    .into(),
+            })
         }
-        let usable = |dtype: Dtype| match dtype {
-            Dtype::F32 => Some(DType::F32),
-            Dtype::F16 => Some(DType::F16).filter(|&dtype| device.supports_dtype(dtype)),
-            Dtype::BF16 => Some(DType::BF16).filter(|&dtype| device.supports_dtype(dtype)),
-            _ => None,
-        };
-        let dtype = match wanted {
-            Some(wanted) => usable(wanted).ok_or_else(|| unusable(wanted, device))?,
-            None => usable(stored).unwrap_or(DType::F32),
-        };
-        Ok(Self { matrices: dtype, vectors: dtype })
+        _ => Ok(()),
     }
+}
+
+/// The type of hidden states, norms and biases; on a GPU also of the matrices.
+fn compute_type(stored: Dtype, wanted: Option<Dtype>, device: &Device) -> Result<DType, Error> {
+    if is_cpu(device) {
+        return match wanted {
+            None | Some(Dtype::F32 | Dtype::BF16) => Ok(DType::F32),
+            Some(other) => Err(unusable(other, device)),
+        };
+    }
+    let usable = |dtype: Dtype| match dtype {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16).filter(|&dtype| device.supports_dtype(dtype)),
+        Dtype::BF16 => Some(DType::BF16).filter(|&dtype| device.supports_dtype(dtype)),
+        _ => None,
+    };
+    match wanted {
+        Some(wanted) => usable(wanted).ok_or_else(|| unusable(wanted, device)),
+        None => Ok(usable(stored).unwrap_or(DType::F32)),
+    }
+}
+
+/// In the kernels of the CPU only matrices may be narrow, and only as bf16.
+fn matrix_on_cpu(dtype: Dtype) -> DType {
+    if dtype == Dtype::BF16 { DType::BF16 } else { DType::F32 }
 }
 
 fn unusable(dtype: Dtype, device: &Device) -> Error {

@@ -1,6 +1,6 @@
 //! Log-probabilities of given tokens, without the logits of whole sequences.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{Batch, Decoder};
 use crate::error::Error;
@@ -117,12 +117,19 @@ impl Decoder {
     /// as well, which computes them anew.
     ///
     /// # Panics
-    /// When the hidden states are not those of the targets' batch.
+    /// When the hidden states are not those of the targets' batch, or a target is no token of the
+    /// vocabulary.
     pub fn logprobs(&self, hidden: Tensor<3>, targets: &Targets) -> TokenLogprobs {
         let [batch, time, width] = hidden.dims();
+        assert!(
+            targets.places.iter().all(|&place| place < batch * time),
+            "the targets are of another batch than the hidden states"
+        );
+        self.assert_tokens(&targets.tokens);
         let (texts, count) = (targets.texts.clone(), targets.count);
         if targets.is_empty() {
-            let none: Tensor<1> = hidden.reshape([-1]).narrow(0, 0, 0);
+            let none = TensorData::new(Vec::<f32>::new(), [0]);
+            let none = Tensor::<1>::from_data(none, (&hidden.device(), DType::F32));
             return TokenLogprobs { logprobs: none.clone(), entropy: none, texts, count };
         }
         let hidden = hidden.reshape([batch * time, width]);

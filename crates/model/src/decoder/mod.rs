@@ -15,6 +15,8 @@ mod places;
 mod save;
 mod weights;
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -53,9 +55,9 @@ pub struct Decoder {
     /// The type of the hidden states.
     #[module(skip)]
     compute: DType,
-    /// The type in which the weights are saved.
+    /// The types in which the weights are saved, by name; f32 for others.
     #[module(skip)]
-    stored: Dtype,
+    stored: BTreeMap<String, Dtype>,
 }
 
 /// Embedding, layers, last norm.
@@ -89,7 +91,11 @@ impl Decoder {
 
     /// Hidden states after the last norm, `[batch, time, hidden_size]`. Those of padding mean
     /// nothing.
+    ///
+    /// # Panics
+    /// When an id of the batch, padding included, is not below `vocab_size`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
+        self.assert_tokens(batch.ids());
         self.run(batch.ids(), &batch.layout(), None)
     }
 
@@ -97,16 +103,28 @@ impl Decoder {
     /// `[sequences, time]`, row by row. Returns their hidden states, `[sequences, time, hidden_size]`.
     ///
     /// # Errors
-    /// [`Error::Input`] when the ids do not divide among the sequences, or a sequence stands
-    /// twice or is not in the cache.
+    /// [`Error::Input`] when an id is not below `vocab_size`, the ids do not divide among the
+    /// sequences, or a sequence stands twice or is not in the cache.
     pub fn forward_cached(
         &self,
         ids: &[u32],
         sequences: &[usize],
         cache: &mut KvCache,
     ) -> Result<Tensor<3>, Error> {
+        let vocab = self.config.vocab_size;
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
+            let (what, found) = ("a token id".into(), id.to_string());
+            return Err(Error::Input { what, found, expected: format!("below {vocab}") });
+        }
         let layout = cache.append(sequences, ids.len())?;
         Ok(self.run(ids, &layout, Some(cache)))
+    }
+
+    /// Devices do not all check indices: a wrong one would give plausible numbers.
+    fn assert_tokens(&self, ids: &[u32]) {
+        let vocab = self.config.vocab_size;
+        let wrong = ids.iter().find(|&&id| id as usize >= vocab);
+        assert!(wrong.is_none(), "token id {wrong:?} is not below the vocabulary's {vocab}");
     }
 
     fn run(&self, ids: &[u32], layout: &Layout, mut cache: Option<&mut KvCache>) -> Tensor<3> {

@@ -12,52 +12,71 @@ use crate::checkpoint::{Dtype, SaveOptions, Saved, TensorSpec, save};
 use crate::error::Error;
 
 impl Decoder {
-    /// Writes the weights in the layout of Hugging Face, in the type of the checkpoint that they
-    /// came from. `config.json` and the tokenizer's files are [`SaveOptions::companions`];
-    /// [`crate::checkpoint::read_companions`] reads them from the folder of the original.
+    /// Writes the weights in the layout of Hugging Face, each in the type of the checkpoint that it
+    /// came from, and `config.json`. The tokenizer's files are [`SaveOptions::companions`]:
+    /// [`crate::checkpoint::read_companions`] reads them from the folder of the original. A
+    /// `config.json` among them is written as it stands.
     ///
     /// A save that is cut short leaves what stood in the folder before.
     ///
     /// # Errors
     /// [`Error::Io`] when a file cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>, options: &SaveOptions) -> Result<Saved, Error> {
-        self.save_as(folder, self.stored, options)
+        let dtype = |name: &str| self.stored.get(name).copied().unwrap_or(Dtype::F32);
+        let majority = dtype("model.embed_tokens.weight");
+        self.save_in(folder.as_ref(), dtype, majority, options)
     }
 
-    /// As [`Decoder::save`], in another type: f32, f16 or bf16.
+    /// As [`Decoder::save`], all weights in one type: f32, f16 or bf16. `config.json` says so, also
+    /// one that is among the companions.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be written, [`Error::Input`] for another type.
+    /// [`Error::Io`] when a file cannot be written, [`Error::Input`] for another type,
+    /// [`Error::Json`] for a companion `config.json` that is none.
     pub fn save_as(
         &self,
         folder: impl AsRef<Path>,
         dtype: Dtype,
         options: &SaveOptions,
     ) -> Result<Saved, Error> {
-        let target = match dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => {
-                return Err(Error::Input {
-                    what: "the type to save in".into(),
-                    found: other.to_string(),
-                    expected: "F32, F16 or BF16".into(),
-                });
+        on_device(dtype)?;
+        let mut options = options.clone();
+        for (name, content) in &mut options.companions {
+            if name == CONFIG {
+                let json = serde_json::from_slice(content)
+                    .map_err(|source| Error::Json { path: CONFIG.into(), source })?;
+                *content = config_json(json, dtype);
             }
-        };
+        }
+        self.save_in(folder.as_ref(), |_| dtype, dtype, &options)
+    }
+
+    fn save_in(
+        &self,
+        folder: &Path,
+        dtype: impl Fn(&str) -> Dtype,
+        majority: Dtype,
+        options: &SaveOptions,
+    ) -> Result<Saved, Error> {
+        let mut options = options.clone();
+        if !options.companions.iter().any(|(name, _)| name == CONFIG) {
+            let json = config_json(self.config.json.clone(), majority);
+            options.companions.push((CONFIG.into(), json));
+        }
         let tensors = self.named_tensors();
-        let specs: Vec<TensorSpec> = tensors
-            .iter()
-            .map(|(name, tensor)| TensorSpec { name: name.clone(), dtype, shape: tensor.shape() })
-            .collect();
+        let spec = |(name, tensor): &(String, AnyTensor)| TensorSpec {
+            name: name.clone(),
+            dtype: dtype(name),
+            shape: tensor.shape(),
+        };
+        let specs: Vec<TensorSpec> = tensors.iter().map(spec).collect();
         let by_name: HashMap<&str, &AnyTensor> =
             tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let bytes = |name: &str| {
-            let data = by_name[name].data().convert_dtype(target);
+            let data = by_name[name].data().convert_dtype(on_device(dtype(name))?);
             Ok(Cow::Owned(data.as_bytes().to_vec()))
         };
-        save(folder, &specs, bytes, options)
+        save(folder, &specs, bytes, &options)
     }
 
     /// Every tensor with its name in a checkpoint, in the order of transformers' state dict.
@@ -65,6 +84,37 @@ impl Decoder {
         let mut names = Names::default();
         self.visit(&mut names);
         names.found
+    }
+}
+
+const CONFIG: &str = "config.json";
+
+/// The configuration with the type of the weights, as transformers lays it out.
+fn config_json(mut json: serde_json::Value, dtype: Dtype) -> Vec<u8> {
+    let name = match dtype {
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    if let Some(object) = json.as_object_mut() {
+        let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        object.insert(key.into(), name.into());
+    }
+    let mut text = serde_json::to_vec_pretty(&json).expect("JSON in memory");
+    text.push(b'\n');
+    text
+}
+
+fn on_device(dtype: Dtype) -> Result<DType, Error> {
+    match dtype {
+        Dtype::F32 => Ok(DType::F32),
+        Dtype::F16 => Ok(DType::F16),
+        Dtype::BF16 => Ok(DType::BF16),
+        other => Err(Error::Input {
+            what: "the type to save in".into(),
+            found: other.to_string(),
+            expected: "F32, F16 or BF16".into(),
+        }),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The tensors of a configuration: their names and shapes, and a decoder made of them.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
@@ -24,7 +26,7 @@ pub(super) fn build(
     config: &Config,
     device: &Device,
     compute: DType,
-    stored: Dtype,
+    stored: BTreeMap<String, Dtype>,
     source: &mut Source<'_>,
 ) -> Result<Decoder, Error> {
     let mut tensors = Tensors { device: device.clone(), source: Some(source), listed: Vec::new() };

@@ -23,12 +23,17 @@ impl<'t> Answer<'t> {
         Self { stream, stop, text: String::new() }
     }
 
-    /// The text that the token makes final, and whether a stop string is complete.
-    pub(super) fn push(&mut self, token: u32) -> Result<(String, bool), Error> {
+    /// The text that the token makes final.
+    pub(super) fn push(&mut self, token: u32) -> Result<String, Error> {
         let piece = self.stream.push(token)?;
         let piece = self.stop.push(&piece);
         self.text += &piece;
-        Ok((piece, self.stop.stopped().is_some()))
+        Ok(piece)
+    }
+
+    /// Whether a stop string is complete.
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.stopped().is_some()
     }
 
     /// The rest, after the last token.

@@ -1,16 +1,19 @@
 //! Continuous batching: a sequence that ends gives its place to the next request at once.
 //!
-//! Every prompt is read in a pass of its own and every decoding pass computes each row on its own,
-//! so what a request gets does not depend on its neighbours.
+//! Every prompt is read in a pass of its own. On the CPU a decoding pass computes each row on its own
+//! too, so what a request gets does not depend on its neighbours, to the bit. GPUs choose their
+//! kernels by the size of the batch: there the last bits of a logit may depend on it.
 
 use std::collections::VecDeque;
 
+use burn::module::Module as _;
 use burn::tensor::Tensor;
 use posttrain_core::{FinishReason, Sampling};
 
 use super::sampler::{Sampled, Sampler};
 use crate::decoder::{Decoder, KvCache};
 use crate::error::Error;
+use crate::rope::Rope;
 
 /// Tokens of a prompt in one pass; a bound for the memory of long prompts.
 const PREFILL: usize = 1024;
@@ -48,6 +51,15 @@ pub enum Next {
     CancelAll,
 }
 
+/// What the engine tells while it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// This token was drawn.
+    Token(u32),
+    /// The request has ended; what is answered does not matter.
+    End,
+}
+
 /// A request that has a sequence of the cache.
 struct Running {
     request: usize,
@@ -63,7 +75,7 @@ struct Engine<'a> {
     requests: &'a [TokenRequest],
     stop_ids: &'a [u32],
     context: usize,
-    observer: &'a mut dyn FnMut(usize, u32) -> Next,
+    observer: &'a mut dyn FnMut(usize, Event) -> Next,
     cancelled: bool,
 }
 
@@ -89,17 +101,29 @@ impl Decoder {
         batch_size: usize,
         observer: &mut dyn FnMut(usize, u32) -> Next,
     ) -> Vec<Result<TokenCompletion, Error>> {
-        run(self, requests, stop_ids, batch_size, observer)
+        run(self, requests, stop_ids, batch_size, &mut |request, event| match event {
+            Event::Token(token) => observer(request, token),
+            Event::End => Next::Continue,
+        })
     }
 }
 
-fn run(
+/// As [`Decoder::continue_ids`], with an observer that also hears of the end of each request.
+pub(super) fn run(
     model: &Decoder,
     requests: &[TokenRequest],
     stop_ids: &[u32],
     batch: usize,
-    observer: &mut dyn FnMut(usize, u32) -> Next,
+    observer: &mut dyn FnMut(usize, Event) -> Next,
 ) -> Vec<Result<TokenCompletion, Error>> {
+    // Sampling wants no graph of gradients.
+    let plain;
+    let model = if model.device().is_autodiff() {
+        plain = model.valid();
+        &plain
+    } else {
+        model
+    };
     let context = model.config().context_length();
     let mut engine = Engine { model, requests, stop_ids, context, observer, cancelled: false };
     let mut results: Vec<Option<Result<TokenCompletion, Error>>> =
@@ -123,37 +147,36 @@ fn run(
                 continue;
             }
             cache.truncate(sequence, 0);
-            match engine.start(request, sequence, &mut cache) {
+            let result = match engine.start(request, sequence, &mut cache) {
                 Ok((next, true)) => {
                     free.pop();
                     running.push(next);
+                    continue;
                 }
-                Ok((ended, false)) => results[request] = Some(Ok(ended.completion)),
-                Err(error) => results[request] = Some(Err(error)),
-            }
+                Ok((ended, false)) => Ok(ended.completion),
+                Err(error) => {
+                    cache.clear(sequence);
+                    Err(error)
+                }
+            };
+            results[request] = Some(result);
+            (engine.observer)(request, Event::End);
         }
         if running.is_empty() {
             break;
         }
         let outcomes = engine.step(&mut running, &mut cache);
         for (at, outcome) in outcomes.into_iter().enumerate().rev() {
-            let over = match outcome {
-                Ok(true) if !engine.cancelled => continue,
-                Ok(goes_on) => {
-                    let mut ended = running.swap_remove(at);
-                    if goes_on {
-                        ended.completion.finish_reason = FinishReason::Cancelled;
-                    }
-                    results[ended.request] = Some(Ok(ended.completion));
-                    ended.sequence
-                }
-                Err(error) => {
-                    let failed = running.swap_remove(at);
-                    results[failed.request] = Some(Err(error));
-                    failed.sequence
-                }
-            };
-            free.push(over);
+            if matches!(outcome, Ok(true)) {
+                continue;
+            }
+            let Running { request, sequence, completion, .. } = running.swap_remove(at);
+            if outcome.is_err() {
+                cache.clear(sequence);
+            }
+            results[request] = Some(outcome.map(|_| completion));
+            (engine.observer)(request, Event::End);
+            free.push(sequence);
         }
     }
     results.into_iter().map(|result| result.expect("every request has ended")).collect()
@@ -192,8 +215,10 @@ impl Engine<'_> {
         cache: &mut KvCache,
     ) -> Result<(Running, bool), Error> {
         let TokenRequest { ids, sampling } = &self.requests[request];
+        // Where frequencies depend on the length of the text, all of it is rotated alike.
+        let by_length = self.model.config().ropes.iter().any(Rope::depends_on_length);
         let mut last = None;
-        for part in ids.chunks(PREFILL) {
+        for part in ids.chunks(if by_length { ids.len() } else { PREFILL }) {
             last = Some(self.model.forward_cached(part, &[sequence], cache)?);
         }
         let hidden = last.expect("the prompt is not empty");
@@ -208,6 +233,9 @@ impl Engine<'_> {
 
     /// One token for each running request; tells for each whether its answer goes on.
     fn step(&mut self, running: &mut [Running], cache: &mut KvCache) -> Vec<Result<bool, Error>> {
+        if self.cancelled {
+            return running.iter().map(|_| Ok(false)).collect();
+        }
         let ids: Vec<u32> =
             running.iter().map(|r| *r.completion.ids.last().expect("a token was drawn")).collect();
         let sequences: Vec<usize> = running.iter().map(|r| r.sequence).collect();
@@ -226,7 +254,12 @@ impl Engine<'_> {
         logits.try_into_vec().expect("converted to f32")
     }
 
+    /// Draws a token; tells whether the answer goes on. A completion counts as cancelled until it
+    /// has ended otherwise.
     fn draw(&mut self, running: &mut Running, logits: &mut [f32]) -> Result<bool, Error> {
+        if self.cancelled {
+            return Ok(false);
+        }
         let Sampled { token, logprob } = running.sampler.next(logits)?;
         let completion = &mut running.completion;
         completion.ids.push(token);
@@ -234,7 +267,7 @@ impl Engine<'_> {
         running.length += 1;
         let sampling = &self.requests[running.request].sampling;
         let ends = self.stop_ids.contains(&token) || sampling.stop_token_ids.contains(&token);
-        let next = (self.observer)(running.request, token);
+        let next = (self.observer)(running.request, Event::Token(token));
         self.cancelled |= next == Next::CancelAll;
         let full = completion.ids.len() >= sampling.max_tokens || running.length >= self.context;
         let reason = match next {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use posttrain_chat::{ChatTokenizer, EncodeOptions};
-use posttrain_core::{Completion, Generate, Prompt, Request, Sampling};
+use posttrain_core::{Completion, FinishReason, Generate, Prompt, Request, Sampling};
 use tokenizers::Tokenizer;
 
 pub use engine::{Next, TokenCompletion, TokenRequest};
@@ -19,6 +19,7 @@ use crate::config::GenerationConfig;
 use crate::decoder::{Decoder, LoadOptions};
 use crate::error::Error;
 use answer::Answer;
+use engine::Event;
 
 /// A model with its tokenizer that answers requests.
 ///
@@ -109,8 +110,8 @@ impl Generator {
         Self { model, text, generation, sampling, stop_ids, batch_size: 8 }
     }
 
-    /// How many requests are worked on at a time; 8 by default. It changes the speed and the
-    /// memory, not the answers.
+    /// How many requests are worked on at a time; 8 by default. On the CPU it changes the speed
+    /// and the memory, not the answers; on a GPU the last bits of a logit may depend on it.
     #[must_use]
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size.max(1);
@@ -178,7 +179,8 @@ impl Generator {
     }
 
     /// Answers every request, and hands over each piece of text as soon as it is final. The
-    /// observer is called for every token, and can cancel one request or all.
+    /// observer is called for every token, and can cancel one request or all. Text that was held
+    /// back until a request ended comes with one more call, whose answer does not matter.
     ///
     /// ```no_run
     /// use posttrain_core::Request;
@@ -212,41 +214,47 @@ impl Generator {
             }
         }
         let mut failed: Vec<Option<Error>> = answers.iter().map(|_| None).collect();
-        let (stop_ids, batch_size) = (&self.stop_ids, self.batch_size);
-        let mut heard = |index: usize, token| {
-            let request: &TokenRequest = &tokens[index];
-            if stop_ids.contains(&token) || request.sampling.stop_token_ids.contains(&token) {
-                // The end token is no text, whether the tokenizer calls it special or not.
-                return observer(Piece { request: numbers[index], text: "" });
-            }
-            match answers[index].push(token) {
-                Ok((text, stopped)) => {
-                    let next = observer(Piece { request: numbers[index], text: &text });
-                    if stopped && next == Next::Continue { Next::Stop } else { next }
+        let stop_ids = &self.stop_ids;
+        let completions =
+            engine::run(&self.model, &tokens, stop_ids, self.batch_size, &mut |index, event| {
+                let sampling = &tokens[index].sampling;
+                let text = match event {
+                    // The end token is no text, whether the tokenizer calls it special or not.
+                    Event::Token(id)
+                        if stop_ids.contains(&id) || sampling.stop_token_ids.contains(&id) =>
+                    {
+                        Ok(String::new())
+                    }
+                    Event::Token(id) => answers[index].push(id),
+                    Event::End => answers[index].finish(),
+                };
+                let text = match text {
+                    Ok(text) => text,
+                    Err(error) => {
+                        failed[index] = Some(error);
+                        return Next::Cancel;
+                    }
+                };
+                if event == Event::End && text.is_empty() {
+                    return Next::Continue;
                 }
-                Err(error) => {
-                    failed[index] = Some(error);
-                    Next::Cancel
-                }
-            }
-        };
-        let completions = self.model.continue_ids(&tokens, stop_ids, batch_size, &mut heard);
-        let ended = completions.into_iter().zip(answers).zip(failed).enumerate();
-        for (index, ((completion, mut answer), failed)) in ended {
-            let completion = completion.and_then(|tokens| match failed {
-                Some(error) => Err(error),
-                None => answer.finish().map(|rest| (tokens, rest)),
+                let next = observer(Piece { request: numbers[index], text: &text });
+                let stopped = answers[index].stopped() && next == Next::Continue;
+                if stopped { Next::Stop } else { next }
             });
-            let completion = completion.map(|(answered, rest)| {
-                if !rest.is_empty() {
-                    observer(Piece { request: numbers[index], text: &rest });
-                }
+        let ended = completions.into_iter().zip(answers).zip(failed).enumerate();
+        for (index, ((completion, answer), failed)) in ended {
+            let completion = completion.and_then(|answered| failed.map_or(Ok(answered), Err));
+            let completion = completion.map(|answered| {
+                // A stop string may become visible only with the last held-back text.
+                let late = answer.stopped() && answered.finish_reason == FinishReason::Length;
+                let finish_reason = if late { FinishReason::Stop } else { answered.finish_reason };
                 Completion {
                     text: answer.into_text(),
                     completion_tokens: answered.ids.len(),
                     token_ids: answered.ids,
                     logprobs: answered.logprobs,
-                    finish_reason: answered.finish_reason,
+                    finish_reason,
                     prompt_tokens: tokens[index].ids.len(),
                 }
             });

@@ -70,6 +70,7 @@ impl Kernels for Flex {
             return reference::rms_norm::<Self>(x, w, eps, offset);
         }
         let (x, w) = (contiguous(x), contiguous(w));
+        assert_eq!(x.shape().as_slice().last(), w.shape().as_slice().last(), "width of a norm");
         tensor(cpu::elementwise::rms_norm(slice(&x), slice(&w), eps, offset), x.shape())
     }
 
@@ -80,7 +81,7 @@ impl Kernels for Flex {
         let (x, cos, sin) = (contiguous(x), contiguous(cos), contiguous(sin));
         let ([_, _, heads, dim], [_, half]) = (dims(&x), dims(&cos));
         let sizes = [heads, dim, half];
-        let y = cpu::elementwise::rotary(slice(&x), slice(&cos), slice(&sin), sizes, 1.0);
+        let y = cpu::elementwise::rotary(slice(&x), slice(&cos), slice(&sin), sizes);
         tensor(y, x.shape())
     }
 
@@ -151,6 +152,7 @@ impl Kernels for Flex {
             return reference::logprobs::<Self>(h, w, targets, logits);
         };
         let targets = indices(targets);
+        assert_eq!(h.shape()[1], head.dim, "width of the hidden states");
         let y = cpu::logprobs::logprobs(slice(&h), &targets, &head);
         tensor(y, Shape::from([targets.len(), 2]))
     }

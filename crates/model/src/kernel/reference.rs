@@ -9,7 +9,7 @@ use super::{Logits, Scores};
 use crate::config::Activation;
 
 /// Logits that exist at a time.
-const LOGITS: usize = 1 << 24;
+const LOGITS: usize = 1 << 22;
 
 fn dims<const N: usize>(shape: &Shape) -> [usize; N] {
     std::array::from_fn(|i| shape[i])
@@ -92,7 +92,15 @@ pub(crate) fn gated<B: Backend>(
             let s = B::sigmoid(g.clone());
             B::float_mul(g, s)
         }
-        Activation::Gelu => B::gelu(g),
+        Activation::Gelu => {
+            // g Φ(g), spelt out: burn differentiates its own `gelu` by the tanh form.
+            let erf = B::float_erf(B::float_mul_scalar(
+                g.clone(),
+                std::f32::consts::FRAC_1_SQRT_2.into(),
+            ));
+            let one_plus = B::float_add_scalar(erf, 1.0_f32.into());
+            B::float_mul_scalar(B::float_mul(g, one_plus), 0.5_f32.into())
+        }
         Activation::GeluTanh => {
             // √(2/π) (g + 0.044715 g³)
             let cube = B::float_mul(B::float_mul(g.clone(), g.clone()), g.clone());

@@ -74,6 +74,7 @@ pub(crate) fn attention(
     let mut o = buffer(q.len());
     let batch = visible.sequences.len();
     let keys = visible.sequences.iter().max().map_or(0, |last| (last + 1) * capacity);
+    assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "query heads share key heads evenly");
     assert!(q.len() == batch * queries * heads * dim, "shape of the queries");
     assert!(k.len() == v.len() && k.len() >= keys * kv_heads * dim, "shape of the keys");
     assert!(visible.low.len() == batch * queries && visible.high.len() == batch * queries);

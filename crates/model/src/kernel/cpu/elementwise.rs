@@ -27,7 +27,7 @@ pub(crate) fn rms_norm(x: &[f32], w: &[f32], eps: f32, offset: f32) -> Vec<f32> 
     y
 }
 
-simd! { fn rotate_heads(x: &[f32], cos: &[f32], sin: &[f32], dim: usize, sign: f32, y: &mut [f32]) {
+simd! { fn rotate_heads(x: &[f32], cos: &[f32], sin: &[f32], dim: usize, y: &mut [f32]) {
     let half = cos.len();
     for (x, y) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)) {
         let (x, x_rest) = x.split_at(2 * half);
@@ -36,21 +36,20 @@ simd! { fn rotate_heads(x: &[f32], cos: &[f32], sin: &[f32], dim: usize, sign: f
         let (y_a, y_b) = y.split_at_mut(half);
         let (a, b, cos, sin) = (&a[..half], &b[..half], &cos[..half], &sin[..half]);
         for i in 0..half {
-            y_a[i] = a[i] * cos[i] - b[i] * (sin[i] * sign);
-            y_b[i] = b[i] * cos[i] + a[i] * (sin[i] * sign);
+            y_a[i] = a[i] * cos[i] - b[i] * sin[i];
+            y_b[i] = b[i] * cos[i] + a[i] * sin[i];
         }
         y_rest.copy_from_slice(x_rest);
     }
 }}
 
 /// Rotates the first `2 * half` numbers of each head, halves against each other: x
-/// `[positions, heads, dim]`, cos and sin `[positions, half]`. `sign` -1 rotates back.
+/// `[positions, heads, dim]`, cos and sin `[positions, half]`.
 pub(crate) fn rotary(
     x: &[f32],
     cos: &[f32],
     sin: &[f32],
     [heads, dim, half]: [usize; 3],
-    sign: f32,
 ) -> Vec<f32> {
     let mut y = buffer(x.len());
     let row = heads * dim;
@@ -58,7 +57,7 @@ pub(crate) fn rotary(
         .zip(x.par_chunks(row))
         .zip(cos.par_chunks(half).zip(sin.par_chunks(half)))
         .with_min_len((8192 / row).max(1))
-        .for_each(|((y, x), (cos, sin))| rotate_heads(x, cos, sin, dim, sign, y));
+        .for_each(|((y, x), (cos, sin))| rotate_heads(x, cos, sin, dim, y));
     y
 }
 

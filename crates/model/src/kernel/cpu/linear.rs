@@ -91,6 +91,11 @@ fn widened<T: Element>(w: &[T], stride: usize, size: Size, wide: &mut Vec<f32>) 
 /// dx `[m, k]` = dy `[m, n]` W `[n, k]`, added to `dx`.
 pub(super) fn add_input_gradient(dy: &[f32], w: Weight<'_>, n: usize, k: usize, dx: &mut [f32]) {
     let m = dy.len() / n;
+    let elements = match w {
+        Weight::F32(w) => w.len(),
+        Weight::Bf16(w) => w.len(),
+    };
+    assert!(dy.len() == m * n && elements == n * k && dx.len() == m * k, "shapes of a gradient");
     let mut wide = Vec::new();
     for j in (0..n).step_by(GRADIENT_DEPTH) {
         let depth = GRADIENT_DEPTH.min(n - j);
@@ -117,6 +122,7 @@ pub(super) fn add_input_gradient(dy: &[f32], w: Weight<'_>, n: usize, k: usize, 
 /// dW `[n, k]` = dyᵀ x with dy `[m, n]` and x `[m, k]`, added to `dw`.
 pub(super) fn add_weight_gradient(x: &[f32], dy: &[f32], n: usize, k: usize, dw: &mut [f32]) {
     let m = dy.len() / n;
+    assert!(dy.len() == m * n && x.len() == m * k && dw.len() == n * k, "shapes of a gradient");
     let rows = 64;
     dw.par_chunks_mut(rows * k).enumerate().for_each(|(task, dw)| {
         let size = Size { m: dw.len() / k, n: k, k: m };

@@ -125,7 +125,7 @@ pub(super) fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 5.0e-1;
     let y = p * r * r + r + 1.0;
-    // SAFETY: n is an integer between -126 and 127, or NaN, for which any bits will do: y is NaN.
+    // SAFETY: n is an integer between -126 and 127; a NaN becomes -126 here, and y is NaN anyway.
     let exponent = unsafe { n.max(-126.0).to_int_unchecked::<i32>() };
     f32::from_bits(((exponent + 127) << 23) as u32) * y
 }
