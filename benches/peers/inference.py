@@ -41,7 +41,7 @@ def peak_mib():
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def peer(mode, folder, rounds, threads, started):
+def peer(mode, folder, rounds, threads):
     """What this script does in its own process: transformers."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -74,8 +74,7 @@ def peer(mode, folder, rounds, threads, started):
                     min_new_tokens=128, pad_token_id=0))
         elif mode == "startup":
             model(torch.tensor([prompt(16, 0)]), use_cache=True, logits_to_keep=1)
-            print(json.dumps(dict(name="start-up", seconds=time.time() - started,
-                                  peak_mib=peak_mib())))
+            print(json.dumps(dict(name="start-up", finished_at=time.time(), peak_mib=peak_mib())))
 
 
 def make(folder, sizes):
@@ -101,11 +100,10 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", nargs=3, metavar=("MODE", "FOLDER", "ROUNDS"))
-    parser.add_argument("--started", type=float)
     args = parser.parse_args()
     if args.peer:
         mode, folder, rounds = args.peer
-        return peer(mode, folder, int(rounds), args.threads, args.started)
+        return peer(mode, folder, int(rounds), args.threads)
     program = build()
     env = os.environ | {"RAYON_NUM_THREADS": str(args.threads), "TRANSFORMERS_VERBOSITY": "error",
                         "HF_HUB_OFFLINE": "1"}
@@ -117,16 +115,16 @@ def main():
 
     def both(mode, folder, rounds):
         this = [sys.executable, __file__, "--threads", str(args.threads)]
-        yield "ours", run([program, mode, folder, str(rounds)])
-        yield "transformers", run([*this, "--started", str(time.time()), "--peer", mode, folder,
-                                   str(rounds)])
+        for side, command in [("ours", [program]), ("transformers", [*this, "--peer"])]:
+            started = time.time()
+            yield side, started, run([*command, mode, folder, str(rounds)])
 
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         print(f"32M: {make(small, SMALL) / 1e6:.0f} MB, 1 GB: {make(large, LARGE) / 1e6:.0f} MB")
         found = {}
         for _ in range(args.rounds):
             for mode, rounds in MODES.items():
-                for side, rows in both(mode, small, rounds):
+                for side, _, rows in both(mode, small, rounds):
                     seen = set()
                     for row in rows:
                         entry = found.setdefault(row["name"], {}).setdefault(side, ([], []))
@@ -134,9 +132,9 @@ def main():
                         if row["name"] in seen:  # the first is a warm-up
                             entry[0].append(row["tokens_per_second"])
                         seen.add(row["name"])
-            for side, rows in both("startup", large, 1):
+            for side, started, rows in both("startup", large, 1):
                 entry = found.setdefault("start-up 1 GB (1/s)", {}).setdefault(side, ([], []))
-                entry[0].append(1 / rows[0]["seconds"])
+                entry[0].append(1 / (rows[0]["finished_at"] - started))
                 entry[1].append(rows[0]["peak_mib"])
         print("| work | ours | transformers | ratio | ours MiB | transformers MiB | memory |")
         for name, sides in found.items():

@@ -3,7 +3,7 @@
 //! Prints one line of JSON for each measurement; the arguments are `MODE FOLDER ROUNDS`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measurements")]
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use posttrain_core::Sampling;
 use posttrain_model::{Batch, Decoder, KvCache, Next, TokenRequest, device};
@@ -39,7 +39,6 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [mode, folder, rounds] = arguments.as_slice() else { return };
     let rounds: usize = rounds.parse().unwrap();
-    let start = Instant::now();
     let device = device::open("flex").unwrap();
     let model = Decoder::load(folder, &device).unwrap();
     match mode.as_str() {
@@ -87,9 +86,10 @@ fn main() {
             let mut cache = KvCache::new(&model, 1);
             let hidden = model.forward_cached(&prompt(16, 0), &[0], &mut cache).unwrap();
             let _ = model.logits(hidden.narrow(1, 15, 1)).into_data();
-            let seconds = start.elapsed().as_secs_f64();
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
             println!(
-                "{{\"name\": \"start-up\", \"seconds\": {seconds:.4}, \"peak_mib\": {:.1}}}",
+                "{{\"name\": \"start-up\", \"finished_at\": {:.4}, \"peak_mib\": {:.1}}}",
+                now.as_secs_f64(),
                 peak_mib()
             );
         }
