@@ -7,8 +7,8 @@ use super::lanes::Element;
 use super::tile::{self, Rows, RowsMut, Size, Weights};
 use super::{Output, buffer};
 
-/// Rows of x and columns of y in a task: the tile of W that belongs to it stays in the second
-/// level cache while the rows pass.
+/// Rows of x and columns of y in a task: the rows of x stay in the second level cache while the
+/// columns pass.
 const TILE_ROWS: usize = 64;
 const TILE_COLUMNS: usize = 48;
 /// From this many rows on, widening a tile of W once is cheaper than at each use.

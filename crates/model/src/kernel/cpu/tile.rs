@@ -90,6 +90,8 @@ unsafe fn dots_avx2<T: Element>(x: Rows<f32>, w: Rows<T>, y: RowsMut, size: Size
     unsafe { dots_in::<__m256, T>(x, w, y, size, add) }
 }
 
+/// Columns outside, rows inside: the rows of w in a tile stay in the first level cache while those
+/// of x pass, and are read from memory once.
 #[inline(always)]
 unsafe fn dots_in<L: Lanes, T: Element>(
     x: Rows<f32>,
@@ -98,50 +100,45 @@ unsafe fn dots_in<L: Lanes, T: Element>(
     size: Size,
     add: bool,
 ) {
-    let mut i = 0;
-    while i < size.m {
-        let rows = (size.m - i).min(L::ROWS);
-        // SAFETY: rows i .. i + rows exist in x and y.
-        let (x, y) =
-            unsafe { (x.from(i), RowsMut { start: y.start.add(i * y.stride), stride: y.stride }) };
-        // SAFETY: the caller's.
-        unsafe {
-            match rows {
-                1 => dots_of_rows::<L, T, 1>(x, w, y, size, add),
-                2 => dots_of_rows::<L, T, 2>(x, w, y, size, add),
-                3 => dots_of_rows::<L, T, 3>(x, w, y, size, add),
-                _ => dots_of_rows::<L, T, 4>(x, w, y, size, add),
-            }
+    let mut j = 0;
+    // SAFETY: columns j .. n exist in w and y.
+    unsafe {
+        while j + COLUMNS <= size.n {
+            let y = RowsMut { start: y.start.add(j), ..y };
+            dots_of_columns::<L, T, COLUMNS>(x, w.from(j), y, size, add);
+            j += COLUMNS;
         }
-        i += rows;
+        while j < size.n {
+            let y = RowsMut { start: y.start.add(j), ..y };
+            dots_of_columns::<L, T, 1>(x, w.from(j), y, size, add);
+            j += 1;
+        }
     }
 }
 
 #[inline(always)]
-unsafe fn dots_of_rows<L: Lanes, T: Element, const R: usize>(
+unsafe fn dots_of_columns<L: Lanes, T: Element, const C: usize>(
     x: Rows<f32>,
     w: Rows<T>,
     y: RowsMut,
-    Size { n, k, .. }: Size,
+    Size { m, k, .. }: Size,
     add: bool,
 ) {
-    let mut j = 0;
-    // SAFETY: columns j .. n exist in w and y.
-    unsafe {
-        while j + COLUMNS <= n {
-            dots_tile::<L, T, R, COLUMNS>(
-                x,
-                w.from(j),
-                RowsMut { start: y.start.add(j), ..y },
-                k,
-                add,
-            );
-            j += COLUMNS;
+    let mut i = 0;
+    while i < m {
+        let rows = (m - i).min(L::ROWS);
+        // SAFETY: rows i .. i + rows exist in x and y.
+        unsafe {
+            let x = x.from(i);
+            let y = RowsMut { start: y.start.add(i * y.stride), ..y };
+            match rows {
+                1 => dots_tile::<L, T, 1, C>(x, w, y, k, add),
+                2 => dots_tile::<L, T, 2, C>(x, w, y, k, add),
+                3 => dots_tile::<L, T, 3, C>(x, w, y, k, add),
+                _ => dots_tile::<L, T, 4, C>(x, w, y, k, add),
+            }
         }
-        while j < n {
-            dots_tile::<L, T, R, 1>(x, w.from(j), RowsMut { start: y.start.add(j), ..y }, k, add);
-            j += 1;
-        }
+        i += rows;
     }
 }
 
