@@ -309,14 +309,16 @@ fn wrong_bytes_are_refused() {
 #[test]
 fn companions_travel_with_the_weights() {
     let from = tempfile::tempdir().unwrap();
-    fs::create_dir(from.path().join("chat_templates")).unwrap();
-    for name in ["tokenizer.json", "merges.txt", "chat_templates/tool_use.jinja", "config.json"] {
+    fs::create_dir(from.path().join("additional_chat_templates")).unwrap();
+    for name in
+        ["tokenizer.json", "merges.txt", "additional_chat_templates/tool_use.jinja", "config.json"]
+    {
         fs::write(from.path().join(name), name).unwrap();
     }
     fs::write(from.path().join("model.safetensors"), "weights").unwrap();
     let mut companions = read_companions(from.path()).unwrap();
     let found: Vec<&str> = companions.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(found, ["chat_templates/tool_use.jinja", "merges.txt", "tokenizer.json"]);
+    assert_eq!(found, ["additional_chat_templates/tool_use.jinja", "merges.txt", "tokenizer.json"]);
     companions.push(("config.json".to_owned(), b"{}".to_vec()));
 
     let source = Checkpoint::open(fixture("single_f16")).unwrap();
@@ -324,14 +326,22 @@ fn companions_travel_with_the_weights() {
     let to = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         save(to.path(), &sorted_specs(&source), bytes(&source), &options).unwrap();
-        let template = to.path().join("chat_templates/tool_use.jinja");
-        assert_eq!(fs::read_to_string(template).unwrap(), "chat_templates/tool_use.jinja");
+        let template = to.path().join("additional_chat_templates/tool_use.jinja");
+        assert_eq!(
+            fs::read_to_string(template).unwrap(),
+            "additional_chat_templates/tool_use.jinja"
+        );
         assert_eq!(fs::read_to_string(to.path().join("config.json")).unwrap(), "{}");
-        let expected =
-            ["chat_templates", "config.json", "merges.txt", "model.safetensors", "tokenizer.json"];
+        let expected = [
+            "additional_chat_templates",
+            "config.json",
+            "merges.txt",
+            "model.safetensors",
+            "tokenizer.json",
+        ];
         assert_eq!(names(to.path()), expected);
     }
     let copied = tempfile::tempdir().unwrap();
     copy_companions(from.path(), copied.path()).unwrap();
-    assert_eq!(names(copied.path()), ["chat_templates", "merges.txt", "tokenizer.json"]);
+    assert_eq!(names(copied.path()), ["additional_chat_templates", "merges.txt", "tokenizer.json"]);
 }

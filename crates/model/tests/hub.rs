@@ -157,7 +157,9 @@ fn commit(sha: &str, variant: &str) -> Commit {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         files.insert(name, std::fs::read(&path).unwrap());
     }
-    for name in ["tokenizer.json", "chat_templates/tool_use.jinja", "README.md", "modeling_x.py"] {
+    for name in
+        ["tokenizer.json", "additional_chat_templates/tool_use.jinja", "README.md", "modeling_x.py"]
+    {
         files.insert(name.to_owned(), name.as_bytes().to_vec());
     }
     files.insert("pytorch_model.bin".to_owned(), b"never".to_vec());
@@ -195,7 +197,8 @@ fn a_snapshot_has_what_a_model_needs_and_stays() {
             .collect();
         assert_eq!(refs, ["main"]);
         assert_eq!(std::fs::read_to_string(hub.repo().join("refs/main")).unwrap(), sha);
-        let target = std::fs::read_link(folder.join("chat_templates/tool_use.jinja")).unwrap();
+        let target =
+            std::fs::read_link(folder.join("additional_chat_templates/tool_use.jinja")).unwrap();
         assert!(target.starts_with("../../../blobs"), "{}", target.display());
 
         // Again: one request, and none offline or when the hub does not answer.
@@ -226,7 +229,7 @@ fn a_new_commit_fetches_only_what_changed() {
     assert_ne!(first, folder);
     assert_eq!(std::fs::read(folder.join("tokenizer.json")).unwrap(), b"changed");
     assert!(Checkpoint::open(&folder).is_ok() && Checkpoint::open(&first).is_ok());
-    assert!(folder.join("chat_templates/tool_use.jinja").exists());
+    assert!(folder.join("additional_chat_templates/tool_use.jinja").exists());
     let bodies: Vec<String> =
         hub.state().log.iter().filter(|line| line.ends_with("bytes=0-")).cloned().collect();
     assert_eq!(bodies, [format!("/{REPO}/resolve/b/tokenizer.json bytes=0-")]);
