@@ -159,6 +159,11 @@ fn silent_files_take_the_defaults_of_their_class() {
     assert_eq!(no_rope, [3, 7, 11, 15, 19, 23, 27, 31, 35]);
 }
 
+/// All but the words in which it was said.
+fn meaning(config: &Config) -> Config {
+    Config { json: serde_json::Value::Null, ..config.clone() }
+}
+
 #[test]
 fn both_spellings_of_rope_mean_the_same() {
     let old = json!({
@@ -173,7 +178,7 @@ fn both_spellings_of_rope_mean_the_same() {
         },
     });
     let (old, new) = (read(&old).unwrap(), read(&new).unwrap());
-    assert_eq!(old, new);
+    assert_eq!(meaning(&old), meaning(&new));
     assert!(matches!(old.ropes[0].scaling, RopeScaling::Yarn { beta_slow: 1.0, .. }));
 
     let old = json!({
