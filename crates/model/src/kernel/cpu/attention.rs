@@ -139,7 +139,13 @@ fn attend(
     let keys = Rows { start: k[start * stride..].as_ptr(), stride };
     // SAFETY: rows start .. end of k exist (checked above); the scores are this task's own.
     unsafe {
-        tile::dots(queries, keys, RowsMut { start: scores.as_mut_ptr(), stride: span }, size, false)
+        tile::dots(
+            queries,
+            keys,
+            RowsMut { start: scores.as_mut_ptr(), stride: span },
+            size,
+            false,
+        );
     }
     for (i, scores) in scores.chunks_exact_mut(span).enumerate() {
         let (low, high) = interval(i);
