@@ -11,8 +11,8 @@ mod kernel;
 pub mod rope;
 
 pub use decoder::{
-    Attention, Batch, Block, Body, Decoder, Embedding, KvCache, Linear, LoadOptions, Mlp, Norm,
-    Targets, TokenLogprobs,
+    Activations, Attention, Batch, Block, Body, Decoder, Embedding, Gradients, KvCache, Linear,
+    LoadOptions, Mlp, Noise, Norm, Parameter, Targets, TokenLogprobs,
 };
 pub use error::Error;
 pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};

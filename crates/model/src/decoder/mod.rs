@@ -5,12 +5,15 @@
 //! families stands in [`Config`]; no code here asks for the family.
 
 mod attention;
+mod backward;
 mod batch;
 mod block;
 mod cache;
+mod gradients;
 mod layers;
 mod load;
 mod logprobs;
+mod parameters;
 mod places;
 mod save;
 mod weights;
@@ -21,12 +24,15 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 pub use attention::Attention;
+pub use backward::{Activations, Noise};
 pub use batch::Batch;
 pub use block::Block;
 pub use cache::KvCache;
+pub use gradients::Gradients;
 pub use layers::{Linear, Mlp, Norm};
 pub use load::LoadOptions;
 pub use logprobs::{Targets, TokenLogprobs};
+pub use parameters::Parameter;
 
 use crate::checkpoint::Dtype;
 use crate::config::Config;
@@ -95,8 +101,16 @@ impl Decoder {
     /// # Panics
     /// When an id of the batch, padding included, is not below `vocab_size`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
+        self.forward_with(batch, None)
+    }
+
+    /// As [`Decoder::forward`], with the noise of training.
+    ///
+    /// # Panics
+    /// When an id of the batch, padding included, is not below `vocab_size`.
+    pub fn forward_with(&self, batch: &Batch, noise: Option<Noise>) -> Tensor<3> {
         self.assert_tokens(batch.ids());
-        self.run(batch.ids(), &batch.layout(), None)
+        self.run(batch.ids(), &batch.layout(), None, noise)
     }
 
     /// Appends `time` tokens to each of the given sequences of the cache: `ids` is
@@ -117,7 +131,7 @@ impl Decoder {
             return Err(Error::Input { what, found, expected: format!("below {vocab}") });
         }
         let layout = cache.append(sequences, ids.len())?;
-        Ok(self.run(ids, &layout, Some(cache)))
+        Ok(self.run(ids, &layout, Some(cache), None))
     }
 
     /// Devices do not all check indices: a wrong one would give plausible numbers.
@@ -127,10 +141,16 @@ impl Decoder {
         assert!(wrong.is_none(), "token id {wrong:?} is not below the vocabulary's {vocab}");
     }
 
-    fn run(&self, ids: &[u32], layout: &Layout, mut cache: Option<&mut KvCache>) -> Tensor<3> {
+    fn run(
+        &self,
+        ids: &[u32],
+        layout: &Layout,
+        mut cache: Option<&mut KvCache>,
+        noise: Option<Noise>,
+    ) -> Tensor<3> {
         let device = self.device();
         let places = Places::new(&self.config, layout, cache.is_some(), self.compute, &device);
-        let mut x = self.embed(ids, [layout.batch, layout.time]);
+        let mut x = self.embed(ids, [layout.batch, layout.time], noise);
         for (index, block) in self.model.layers.iter().enumerate() {
             let kv = cache.as_mut().map(|cache| cache.layer(index));
             x = block.forward(x, &self.config, index, &places, kv);
@@ -138,7 +158,7 @@ impl Decoder {
         self.model.norm.forward(x, &self.config)
     }
 
-    fn embed(&self, ids: &[u32], [batch, time]: [usize; 2]) -> Tensor<3> {
+    fn embed(&self, ids: &[u32], [batch, time]: [usize; 2], _noise: Option<Noise>) -> Tensor<3> {
         let weight = self.model.embed_tokens.weight.val();
         let [_, width] = weight.dims();
         let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
