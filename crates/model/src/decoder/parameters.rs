@@ -50,8 +50,9 @@ impl Decoder {
 }
 
 fn describe<const D: usize>(path: &[String], param: &Param<Tensor<D>>) -> Parameter {
-    let shape = param.lazy_shape().to_vec();
-    Parameter { name: path.join("."), shape, trainable: param.lazy_is_require_grad() }
+    // On a device without autodiff a parameter says only when it trains whether it would.
+    let trainable = param.clone().train().val().is_require_grad();
+    Parameter { name: path.join("."), shape: param.lazy_shape().to_vec(), trainable }
 }
 
 #[derive(Default)]
