@@ -60,6 +60,9 @@ pub enum Error {
         /// Where the rows of the batch were written.
         batch: PathBuf,
     },
+    /// An observer that is not ours could not do its work.
+    #[error("an observer failed: {0}")]
+    Observer(Box<dyn std::error::Error + Send + Sync>),
     /// The model could not be read, run or written.
     #[error(transparent)]
     Model(#[from] posttrain_model::Error),

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+pub mod watch;
 
 pub use error::Error;

@@ -1,0 +1,376 @@
+//! The events of a run: plain values, each complete in itself.
+//!
+//! Counts are those of one event, never running totals, so that a resumed run needs no counter of old ones
+//! and any window of steps can be summed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value as Json;
+
+/// What is known before the first step.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct RunInfo {
+    /// A title for people: `Llama-3.2-1B, LoRA r 16`.
+    pub name: String,
+    /// The resolved configuration.
+    pub config: Json,
+    /// What the model is and what of it is trained, in the order to be shown: `("parameters", "32 million")`.
+    pub facts: Vec<(String, String)>,
+    /// The data report as HTML that is shown as it is; `html` makes it from values and texts.
+    pub data_report: String,
+    /// The step after which the run ends unless it is stopped before.
+    pub total_steps: u64,
+    /// The step of the checkpoint from which the run goes on; what was written of later steps is void.
+    pub resumed_from: Option<u64>,
+    /// When the run began, in seconds since 1970.
+    pub started: u64,
+}
+
+/// One step of the optimizer.
+///
+/// Numbers that are not finite become `null` in JSON and NaN again when they are read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StepMetrics {
+    /// The step, from 1 on.
+    pub step: u64,
+    /// How often the data has been seen, with fraction.
+    pub epoch: f64,
+    /// The objective: the mean over the trained tokens of all micro-batches of the step.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// The global norm of the gradients before clipping.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub grad_norm: f64,
+    /// The learning rate that this step used.
+    pub learning_rate: f64,
+    /// Tokens that went through the model in this step, without padding.
+    pub tokens: u64,
+    /// Those of them that had a target with a loss.
+    pub trained_tokens: u64,
+    /// How long the step took, data, forward, backward and update together.
+    pub seconds: f64,
+    /// Mean negative log-likelihood of the trained tokens in nats. The same as `loss` for the plain
+    /// objective, another number with label smoothing or DFT.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub nll: f64,
+    /// Mean entropy of the predicted distributions at the trained tokens, in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<f64>,
+    /// The share of trained tokens that had the highest probability, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_token_accuracy: Option<f64>,
+    /// The share of the device's peak that the step reached, from 0 to 1; see the functions of `flops`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfu: Option<f64>,
+    /// The most memory in use so far, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
+    /// The rows of the batch, by the names that the data gives them (`train.jsonl:17`).
+    #[serde(skip)]
+    pub rows: Vec<String>,
+}
+
+impl StepMetrics {
+    /// `tokens / seconds`, 0 where no time was measured.
+    pub fn tokens_per_second(&self) -> f64 {
+        ratio(self.tokens as f64, self.seconds)
+    }
+
+    /// `trained_tokens / tokens`, 0 without tokens.
+    pub fn trained_share(&self) -> f64 {
+        ratio(self.trained_tokens as f64, self.tokens as f64)
+    }
+
+    /// `exp(nll)`.
+    pub fn perplexity(&self) -> f64 {
+        self.nll.exp()
+    }
+}
+
+/// One pass over the validation rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct EvalMetrics {
+    /// The step after which it was made; 0 before the first.
+    pub step: u64,
+    /// How often the training data has been seen, with fraction.
+    pub epoch: f64,
+    /// Mean negative log-likelihood over all trained tokens of the validation rows, in nats.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub eval_loss: f64,
+    /// Tokens of the validation rows.
+    pub tokens: u64,
+    /// Those of them that have a target with a loss.
+    pub trained_tokens: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Mean entropy of the predicted distributions, in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_entropy: Option<f64>,
+    /// The share of tokens that had the highest probability, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_mean_token_accuracy: Option<f64>,
+}
+
+impl EvalMetrics {
+    /// `exp(eval_loss)`.
+    pub fn perplexity(&self) -> f64 {
+        self.eval_loss.exp()
+    }
+}
+
+/// A checkpoint that is on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// The step after which it was made.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+    /// Whether it is the best so far.
+    pub best: bool,
+}
+
+/// Something that a person should look at; the run goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Warning {
+    /// One loss far above those before it.
+    LossSpike {
+        /// The step.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+        /// The median loss of the steps before it.
+        usual: f64,
+        /// How far above: `(loss - usual)` over the robust standard deviation of the steps before it.
+        deviations: f64,
+        /// The gradient norm of the step.
+        grad_norm: f64,
+        /// The median gradient norm of the steps before it.
+        usual_grad_norm: f64,
+        /// The rows of the batch.
+        rows: Vec<String>,
+        /// What to try if it happens again.
+        suggested_learning_rate: f64,
+    },
+    /// One gradient far longer than those before it.
+    GradNormSpike {
+        /// The step.
+        step: u64,
+        /// Its gradient norm, before clipping.
+        grad_norm: f64,
+        /// The median gradient norm of the steps before it.
+        usual: f64,
+        /// The rows of the batch.
+        rows: Vec<String>,
+        /// What to try if it happens again.
+        suggested_learning_rate: f64,
+    },
+    /// The smoothed loss rises.
+    Divergence {
+        /// The step at which it was noticed.
+        step: u64,
+        /// The smoothed loss at this step.
+        smoothed: f64,
+        /// The lowest smoothed loss so far.
+        lowest: f64,
+        /// The step of the lowest.
+        lowest_step: u64,
+        /// The rows of the batch.
+        rows: Vec<String>,
+        /// What to try instead.
+        suggested_learning_rate: f64,
+    },
+    /// Anything else, in words.
+    Other {
+        /// The step; 0 before the first.
+        step: u64,
+        /// A sentence.
+        message: String,
+    },
+}
+
+impl Warning {
+    /// The step at which it was noticed; 0 before the first.
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::LossSpike { step, .. }
+            | Self::GradNormSpike { step, .. }
+            | Self::Divergence { step, .. }
+            | Self::Other { step, .. } => *step,
+        }
+    }
+
+    /// The rows of the batch, where the warning is about a batch.
+    pub fn rows(&self) -> &[String] {
+        match self {
+            Self::LossSpike { rows, .. }
+            | Self::GradNormSpike { rows, .. }
+            | Self::Divergence { rows, .. } => rows,
+            Self::Other { .. } => &[],
+        }
+    }
+}
+
+/// One sentence without the rows, which may be many.
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LossSpike {
+                step,
+                loss,
+                usual,
+                deviations,
+                grad_norm,
+                usual_grad_norm,
+                suggested_learning_rate,
+                ..
+            } => write!(
+                f,
+                "step {step}: the loss jumped to {loss:.4}, {deviations:.0} standard deviations above the usual \
+                 {usual:.4} (gradient norm {grad_norm:.4}, usually {usual_grad_norm:.4}). Look at the rows of this \
+                 batch; if it happens again, try a learning rate of {suggested_learning_rate:.2e}"
+            ),
+            Self::GradNormSpike { step, grad_norm, usual, suggested_learning_rate, .. } => write!(
+                f,
+                "step {step}: the gradient norm jumped to {grad_norm:.4}, {:.0} times the usual {usual:.4}. Look at \
+                 the rows of this batch; if it happens again, try a learning rate of {suggested_learning_rate:.2e}",
+                grad_norm / usual
+            ),
+            Self::Divergence {
+                step,
+                smoothed,
+                lowest,
+                lowest_step,
+                suggested_learning_rate,
+                ..
+            } => write!(
+                f,
+                "step {step}: the loss rises; smoothed it is {smoothed:.4} after {lowest:.4} at step {lowest_step}. \
+                 Try a learning rate of {suggested_learning_rate:.2e}"
+            ),
+            Self::Other { step: 0, message } => f.write_str(message),
+            Self::Other { step, message } => write!(f, "step {step}: {message}"),
+        }
+    }
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Stop {
+    /// All steps were made.
+    #[default]
+    Finished,
+    /// The validation metric has not improved for as long as `early_stopping_patience` allows.
+    Early,
+    /// Somebody asked for it.
+    Interrupted,
+    /// An error, in words.
+    Failed(String),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::Early => f.write_str("stopped early"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
+        }
+    }
+}
+
+/// What is known after the last step. Counts and time are those of this process, without what a resumed
+/// run had done before.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The last step.
+    pub step: u64,
+    /// Why the run ended.
+    pub stop: Stop,
+    /// The mean loss over the steps.
+    pub train_loss: f64,
+    /// Tokens that went through the model in training.
+    pub tokens: u64,
+    /// Those of them that had a target with a loss.
+    pub trained_tokens: u64,
+    /// How long it took, with evaluations and checkpoints.
+    pub seconds: f64,
+    /// The best validation metric and its step.
+    pub best: Option<(f64, u64)>,
+    /// The most memory in use, in bytes.
+    pub peak_memory: Option<u64>,
+    /// Where the final model or adapter is.
+    pub output: Option<PathBuf>,
+}
+
+fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
+}
+
+/// JSON has no NaN: `serde_json` writes `null` for what is not finite.
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_numbers() {
+        let step = StepMetrics {
+            tokens: 200,
+            trained_tokens: 50,
+            seconds: 0.5,
+            nll: 2f64.ln(),
+            ..StepMetrics::default()
+        };
+        assert_eq!(step.tokens_per_second(), 400.0);
+        assert_eq!(step.trained_share(), 0.25);
+        assert!((step.perplexity() - 2.0).abs() < 1e-15);
+        assert_eq!(StepMetrics::default().tokens_per_second(), 0.0);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_null_and_comes_back() {
+        let step = StepMetrics { loss: f64::NAN, grad_norm: f64::INFINITY, ..Default::default() };
+        let text = serde_json::to_string(&step).unwrap();
+        assert!(text.contains(r#""loss":null,"grad_norm":null"#), "{text}");
+        let read: StepMetrics = serde_json::from_str(&text).unwrap();
+        assert!(read.loss.is_nan() && read.grad_norm.is_nan());
+    }
+
+    #[test]
+    fn warnings_are_sentences_and_json() {
+        let warning = Warning::LossSpike {
+            step: 7,
+            loss: 9.5,
+            usual: 2.0,
+            deviations: 31.2,
+            grad_norm: 40.0,
+            usual_grad_norm: 0.5,
+            rows: vec!["a.jsonl:3".into()],
+            suggested_learning_rate: 1e-5,
+        };
+        assert_eq!(
+            warning.to_string(),
+            "step 7: the loss jumped to 9.5000, 31 standard deviations above the usual 2.0000 (gradient norm \
+             40.0000, usually 0.5000). Look at the rows of this batch; if it happens again, try a learning rate \
+             of 1.00e-5"
+        );
+        let text = serde_json::to_string(&warning).unwrap();
+        assert!(text.starts_with(r#"{"kind":"loss_spike","step":7,"loss":9.5"#), "{text}");
+        assert_eq!(serde_json::from_str::<Warning>(&text).unwrap(), warning);
+        let other = Warning::Other { step: 0, message: "3 rows are longer than max_length".into() };
+        assert_eq!(other.to_string(), "3 rows are longer than max_length");
+    }
+}
