@@ -2,9 +2,26 @@
 //!
 //! The loop of a recipe makes plain values ([`StepMetrics`], [`EvalMetrics`], [`Warning`], ...) and hands them
 //! to an [`Observer`]. Observers write files, draw bars or send messages; they see a run and never steer it.
+//!
+//! What steers is asked by the loop itself: [`Selection`] knows the best checkpoint and when to stop,
+//! [`Detector`] makes warnings of losses and gradient norms.
 
+mod crc32c;
+mod detector;
+mod divergence;
 mod event;
+mod exact;
+mod flops;
+mod jsonl;
 mod observer;
+mod selection;
+mod spike;
+mod tensorboard;
 
-pub use event::{Checkpoint, EvalMetrics, RunInfo, Stop, StepMetrics, Summary, Warning};
+pub use detector::Detector;
+pub use event::{Checkpoint, EvalMetrics, RunInfo, StepMetrics, Stop, Summary, Warning};
+pub use flops::{flops_per_token, mfu, peak_flops};
+pub use jsonl::{EVALUATIONS, JsonLines, METRICS, WARNINGS, read_lines};
 pub use observer::Observer;
+pub use selection::{Selection, SelectionState, Verdict};
+pub use tensorboard::TensorBoard;

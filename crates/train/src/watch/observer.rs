@@ -123,7 +123,11 @@ fn all<'a>(
     observers: &mut [Box<dyn Observer + 'a>],
     mut tell: impl FnMut(&mut Box<dyn Observer + 'a>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    observers.iter_mut().fold(Ok(()), |first, observer| first.and(tell(observer)))
+    let mut first = Ok(());
+    for observer in observers {
+        first = first.and(tell(observer));
+    }
+    first
 }
 
 #[cfg(test)]
