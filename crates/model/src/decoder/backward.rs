@@ -107,9 +107,8 @@ impl Decoder {
             })
             .unwrap_or(inputs.len());
         let norm = &self.model.norm;
-        let mut by_x = step(gradients, "model.norm", norm, x, by_hidden, |norm, x| {
-            norm.forward(x, config)
-        });
+        let mut by_x =
+            step(gradients, "model.norm", norm, x, by_hidden, |norm, x| norm.forward(x, config));
         for (index, x) in inputs.into_iter().enumerate().skip(lowest).rev() {
             let block = &self.model.layers[index];
             let prefix = format!("model.layers.{index}");

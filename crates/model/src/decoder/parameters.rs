@@ -41,10 +41,7 @@ impl Decoder {
     /// matrices of one row. No gradient runs through the change; the model is on a device without
     /// autodiff ([`Decoder::backward`] says why).
     #[must_use]
-    pub fn map_trainable(
-        self,
-        change: &mut dyn FnMut(&Parameter, Tensor<2>) -> Tensor<2>,
-    ) -> Self {
+    pub fn map_trainable(self, change: &mut dyn FnMut(&Parameter, Tensor<2>) -> Tensor<2>) -> Self {
         self.map(&mut Change { path: Vec::new(), change })
     }
 }
