@@ -16,17 +16,20 @@ use crate::error::{Error, Result};
 use crate::jinja::is_space;
 use crate::template::{ChatTemplate, Prepared, RenderOptions};
 
-/// Which assistant turns are trained.
+/// What of a conversation is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrainedTurns {
-    /// All, except those whose message is flagged with weight 0 (`OpenAI`'s rule).
+    /// All assistant turns, except those whose message is flagged with weight 0 (`OpenAI`'s rule).
     #[default]
     Flagged,
-    /// All, whatever their flags say.
+    /// All assistant turns, whatever their flags say.
     All,
-    /// Only the last.
+    /// Only the last assistant turn.
     Last,
+    /// The whole text, whoever speaks: `assistant_only_loss: false` of TRL. Nothing is asked of the
+    /// template then, and no stop token is looked for.
+    Everything,
 }
 
 /// A rendered conversation with what of it is trained.
@@ -84,6 +87,10 @@ impl ChatTemplate {
             let prepared = &self.prepare(arena, chat, options)?;
             let rendered = self.render_prepared(prepared, options)?;
             let text = rendered.text;
+            if turns == TrainedTurns::Everything {
+                let spans = std::iter::once(0..text.len()).collect();
+                return Ok(Trained { text, spans, ends: Vec::new() });
+            }
             let selected = select(&prepared.turns, turns)?;
             let prefixes = Prefixes { template: self, prepared, without: &without, with: &with };
             let (spans, ends) = if prepared.named.template.has_generation() {
@@ -239,7 +246,7 @@ fn select(turns: &[(bool, Option<bool>)], which: TrainedTurns) -> Result<Vec<usi
     let mut selected: Vec<usize> = (0..turns.len()).filter(|&i| turns[i].0).collect();
     let all = selected.len();
     match which {
-        TrainedTurns::All => {}
+        TrainedTurns::All | TrainedTurns::Everything => {}
         TrainedTurns::Last => {
             selected.drain(..all.saturating_sub(1));
         }

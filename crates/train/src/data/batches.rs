@@ -4,7 +4,7 @@ use posttrain_model::{Batch, Targets};
 
 use super::order::{Purpose, grouped, shuffled};
 use super::pack::Sequences;
-use super::{Packing, Position, RowId, Samples, SamplingStrategy};
+use super::{Packing, PackingReport, Position, RowId, Samples, SamplingStrategy};
 use crate::error::Error;
 
 /// How rows become batches. Fields have the names and defaults of transformers and TRL.
@@ -132,9 +132,14 @@ impl Batches {
         self.sequences.len()
     }
 
-    /// Tokens that are in no sequence, since nothing is learned from their part of a split row.
-    pub fn left_out(&self) -> usize {
-        self.sequences.left_out
+    /// How rows share sequences, where they do.
+    pub fn packing(&self) -> Option<PackingReport> {
+        self.options.packing?;
+        let sequences = self.sequences.len();
+        let tokens: usize = (0..sequences).map(|index| self.sequences.length(index)).sum();
+        let room = sequences * self.options.max_length?;
+        let (fill, left_out) = (tokens as f64 / room as f64, self.sequences.left_out);
+        Some(PackingReport { sequences, fill, left_out })
     }
 
     /// Steps of an epoch. The last may be a smaller one: no row is dropped.

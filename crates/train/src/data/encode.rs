@@ -1,0 +1,138 @@
+//! Many rows to token ids, on all cores, in their order.
+
+use posttrain_chat::{Chat, ChatTokenizer};
+use rayon::prelude::*;
+
+use super::counts::{Counted, RowCounts};
+use super::tokenize::{Encoder, Refused, Tokens};
+use super::{BadRows, Row, RowId, RowOptions, Sample, Samples};
+use crate::error::Error;
+
+/// Rows that are encoded before the next are read.
+const CHUNK: usize = 2048;
+
+/// Encodes rows. The result does not depend on the number of threads.
+///
+/// `progress` hears after every few thousand rows how many are done.
+///
+/// ```
+/// use std::path::Path;
+/// use posttrain_chat::ChatTokenizer;
+/// use posttrain_core::Conversation;
+/// use posttrain_train::data::{Row, RowId, RowOptions, encode};
+///
+/// # fn run(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+/// let tokenizer = ChatTokenizer::from_model(folder)?;
+/// let row = Row::<Conversation>::Completion { prompt: "6 times 7 is".into(), completion: " 42".into() };
+/// let rows = [Ok((RowId::new("rows.jsonl", 1), row))];
+/// let (samples, counts) = encode(rows, &tokenizer, &RowOptions::default(), &mut |_| {})?;
+/// assert_eq!((samples.len(), counts.truncated.rows), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// The first error among the rows; [`Error::Data`] for the first row that cannot be trained on,
+/// unless they are dropped, and when all are; [`Error::Config`] for an end token that the tokenizer
+/// does not have.
+pub fn encode<C: Chat + Send + Sync>(
+    rows: impl IntoIterator<Item = Result<(RowId, Row<C>), Error>>,
+    tokenizer: &ChatTokenizer,
+    options: &RowOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Samples, RowCounts), Error> {
+    let encoder = Encoder::new(tokenizer, options)?;
+    let (mut samples, mut counts) = (Samples::default(), RowCounts::default());
+    let mut rows = rows.into_iter();
+    loop {
+        // What was read before an error is encoded, so that the first fault of all is told.
+        let mut fault = None;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        for row in rows.by_ref().take(CHUNK) {
+            match row {
+                Ok(row) => chunk.push(row),
+                Err(error) => {
+                    fault = Some(error);
+                    break;
+                }
+            }
+        }
+        if chunk.is_empty() && fault.is_none() {
+            break;
+        }
+        let encoded: Vec<_> =
+            chunk.into_par_iter().map(|(id, row)| (id, encoder.encode(&row))).collect();
+        for (row, result) in encoded {
+            counts.read += 1;
+            match result {
+                Ok(tokens) => keep(row, tokens, &mut samples, &mut counts)?,
+                Err(refused) => refuse(&row, refused, options.bad_rows, &mut counts)?,
+            }
+        }
+        progress(counts.read);
+        if let Some(error) = fault {
+            return Err(error);
+        }
+    }
+    if samples.is_empty() {
+        return Err(nothing_left(&counts));
+    }
+    Ok((samples, counts))
+}
+
+fn keep(
+    row: RowId,
+    tokens: Tokens,
+    samples: &mut Samples,
+    counts: &mut RowCounts,
+) -> Result<(), Error> {
+    let Tokens { ids, trained, notes, cut, stops } = tokens;
+    for note in notes {
+        counts.warnings.entry(note.kind).or_default().add(&row, || note.detail);
+    }
+    if let Some(cut) = cut {
+        let truncated = &mut counts.truncated;
+        truncated.rows += 1;
+        truncated.tokens += cut.tokens as u64;
+        truncated.trained_tokens += cut.trained as u64;
+        truncated.ends_lost += u64::from(cut.end_lost);
+        if truncated.examples.len() < Counted::EXAMPLES {
+            truncated.examples.push(row.clone());
+        }
+    }
+    counts.stop_trained += u64::from(stops);
+    samples.push(&Sample { ids, trained, row })
+}
+
+fn refuse(
+    row: &RowId,
+    refused: Refused,
+    bad_rows: BadRows,
+    counts: &mut RowCounts,
+) -> Result<(), Error> {
+    let Refused { reason, detail } = refused;
+    match bad_rows {
+        BadRows::Error => {
+            let reason = format!("{reason}: {detail}");
+            Err(Error::Data { row: row.to_string(), reason })
+        }
+        BadRows::Drop => {
+            counts.dropped.entry(reason).or_default().add(row, || detail);
+            Ok(())
+        }
+    }
+}
+
+fn nothing_left(counts: &RowCounts) -> Error {
+    let why = counts.dropped.iter().map(|(reason, counted)| {
+        let first = counted.examples.first();
+        let first = first.map_or(String::new(), |e| format!(" ({}: {})", e.row, e.detail));
+        format!("{} {reason}{first}", counted.rows)
+    });
+    let why: Vec<String> = why.collect();
+    let reason = match counts.read {
+        0 => "there are none".into(),
+        read => format!("all {read} were dropped: {}", why.join("; ")),
+    };
+    Error::Data { row: "the training rows".into(), reason }
+}
