@@ -19,7 +19,8 @@ pub struct RunInfo {
     pub config: Json,
     /// What the model is and what of it is trained, in the order to be shown: `("parameters", "32 million")`.
     pub facts: Vec<(String, String)>,
-    /// The data report as HTML that is shown as it is; `html` makes it from values and texts.
+    /// The data report as HTML, shown as it is; [`html`](super::html) and [`Bars`](super::chart::Bars) make it
+    /// from values and texts.
     pub data_report: String,
     /// The step after which the run ends unless it is stopped before.
     pub total_steps: u64,
@@ -63,7 +64,7 @@ pub struct StepMetrics {
     /// The share of trained tokens that had the highest probability, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_token_accuracy: Option<f64>,
-    /// The share of the device's peak that the step reached, from 0 to 1; see the functions of `flops`.
+    /// The share of the device's peak that the step reached, from 0 to 1; see [`mfu`](super::mfu).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mfu: Option<f64>,
     /// The most memory in use so far, in bytes.

@@ -3,17 +3,22 @@
 //! The loop of a recipe makes plain values ([`StepMetrics`], [`EvalMetrics`], [`Warning`], ...) and hands them
 //! to an [`Observer`]. Observers write files, draw bars or send messages; they see a run and never steer it.
 //!
+//! The writers are [`JsonLines`], [`TensorBoard`] and [`Report`]; a `Vec` of boxed observers is one too.
+//!
 //! What steers is asked by the loop itself: [`Selection`] knows the best checkpoint and when to stop,
 //! [`Detector`] makes warnings of losses and gradient norms.
 
+pub mod chart;
 mod crc32c;
 mod detector;
 mod divergence;
 mod event;
 mod exact;
 mod flops;
+pub mod html;
 mod jsonl;
 mod observer;
+mod report;
 mod selection;
 mod spike;
 mod tensorboard;
@@ -23,5 +28,6 @@ pub use event::{Checkpoint, EvalMetrics, RunInfo, StepMetrics, Stop, Summary, Wa
 pub use flops::{flops_per_token, mfu, peak_flops};
 pub use jsonl::{EVALUATIONS, JsonLines, METRICS, WARNINGS, read_lines};
 pub use observer::Observer;
+pub use report::{REPORT, Report};
 pub use selection::{Selection, SelectionState, Verdict};
 pub use tensorboard::TensorBoard;
