@@ -7,7 +7,8 @@ The work is the same on both sides, in f32, with random weights: a Llama of 32 m
 (vocabulary 8192, hidden 512, 8 layers, 8 heads of which 4 for keys, intermediate 1408). Both sides run
 in turn, each in a process of its own, so that its peak memory (VmHWM) is its own: our bench program
 `crates/model/benches/inference.rs`, then this script with `--peer`. The first measurement of each process
-is a warm-up. The ratio is that of the medians over all rounds. Start-up is the time from an empty process
+is a warm-up. The ratio is that of the medians over all rounds. Prefill is what generation does up to the
+first token of each answer; the prompts of unequal lengths are padded on the left there. Start-up is the time from an empty process
 (interpreter and libraries already in the file cache) to the logits after a prompt of 16 tokens, for a
 checkpoint of 1 GB.
 """
@@ -29,6 +30,8 @@ SMALL = dict(vocab_size=8192, hidden_size=512, intermediate_size=1408, num_hidde
 # 1 GB in f32.
 LARGE = SMALL | dict(vocab_size=32000, hidden_size=1024, intermediate_size=2816,
                      num_hidden_layers=16, num_attention_heads=16, num_key_value_heads=8)
+PREFILL = {"prefill 1 x 512": [512], "prefill 8 x 128": [128] * 8,
+           "prefill 8 x 32 to 256": [128, 32, 256, 96, 224, 64, 192, 160]}
 MODES = {"prefill": 8, "forward": 8, "decode": 6}
 
 
@@ -58,10 +61,18 @@ def peer(mode, folder, rounds, threads):
 
     with torch.inference_mode():
         if mode == "prefill":
-            for count, length in [(1, 512), (8, 128)]:
-                ids = torch.tensor([prompt(length, seed) for seed in range(count)])
-                timed(f"prefill {count} x {length}", count * length,
-                      lambda: model(ids, use_cache=True, logits_to_keep=1))
+            for name, lengths in PREFILL.items():
+                longest = max(lengths)
+                ids = torch.tensor([[0] * (longest - length) + prompt(length, seed)
+                                    for seed, length in enumerate(lengths)])
+                padding = dict()
+                if min(lengths) < longest:
+                    mask = torch.tensor([[0] * (longest - n) + [1] * n for n in lengths])
+                    places = (mask.cumsum(1) - 1).clamp(min=0)
+                    padding = dict(attention_mask=mask, position_ids=places)
+                timed(name, sum(lengths),
+                      lambda: model(ids, use_cache=True, logits_to_keep=1, **padding)
+                      .logits.argmax(-1))
         elif mode == "forward":
             ids = torch.tensor([prompt(256, seed) for seed in range(4)])
             timed("forward 4 x 256", 4 * 256, lambda: model(ids, use_cache=False))

@@ -6,7 +6,7 @@
 use std::time::{Instant, SystemTime};
 
 use posttrain_core::Sampling;
-use posttrain_model::{Batch, Decoder, KvCache, Next, TokenRequest, device};
+use posttrain_model::{Batch, Decoder, Next, TokenRequest, device};
 
 fn prompt(length: usize, seed: usize) -> Vec<u32> {
     (0..length).map(|i| ((i * 7919 + seed * 104_729) % 8000 + 3) as u32).collect()
@@ -34,6 +34,19 @@ fn timed(rounds: usize, tokens: usize, name: &str, mut work: impl FnMut()) {
     }
 }
 
+fn requests(prompts: impl Iterator<Item = Vec<u32>>, max_tokens: usize) -> Vec<TokenRequest> {
+    let sampling = Sampling { max_tokens, ..Sampling::greedy() };
+    prompts.map(|ids| TokenRequest { ids, sampling: sampling.clone() }).collect()
+}
+
+/// Answers all requests, 8 at a time.
+fn answer(model: &Decoder, requests: &[TokenRequest]) {
+    let answers = model.continue_ids(requests, &[], 8, &mut |_, _| Next::Continue);
+    for (answer, request) in answers.into_iter().zip(requests) {
+        assert_eq!(answer.unwrap().ids.len(), request.sampling.max_tokens);
+    }
+}
+
 fn main() {
     // `cargo bench` adds `--bench`; `cargo test --benches` runs without arguments: nothing to do.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -42,22 +55,18 @@ fn main() {
     let device = device::open("flex").unwrap();
     let model = Decoder::load(folder, &device).unwrap();
     match mode.as_str() {
-        // One text of 512 tokens, and 8 of 128 as generation reads them: one after the other.
+        // Generation up to the first token of each answer: prompts of one length and of many.
         "prefill" => {
-            let ids = prompt(512, 0);
-            timed(rounds, 512, "prefill 1 x 512", || {
-                let mut cache = KvCache::new(&model, 1);
-                let hidden = model.forward_cached(&ids, &[0], &mut cache).unwrap();
-                let _ = model.logits(hidden.narrow(1, 511, 1)).into_data();
-            });
-            let prompts: Vec<_> = (0..8).map(|seed| prompt(128, seed)).collect();
-            timed(rounds, 8 * 128, "prefill 8 x 128", || {
-                let mut cache = KvCache::new(&model, 8);
-                for (sequence, ids) in prompts.iter().enumerate() {
-                    let hidden = model.forward_cached(ids, &[sequence], &mut cache).unwrap();
-                    let _ = model.logits(hidden.narrow(1, 127, 1)).into_data();
-                }
-            });
+            let unequal = [128, 32, 256, 96, 224, 64, 192, 160];
+            for (name, lengths) in [
+                ("prefill 1 x 512", &[512][..]),
+                ("prefill 8 x 128", &[128; 8]),
+                ("prefill 8 x 32 to 256", &unequal),
+            ] {
+                let prompts = lengths.iter().enumerate().map(|(seed, &n)| prompt(n, seed));
+                let requests = requests(prompts, 1);
+                timed(rounds, lengths.iter().sum(), name, || answer(&model, &requests));
+            }
         }
         "forward" => {
             let rows: Vec<_> = (0..4).map(|seed| prompt(256, seed)).collect();
@@ -69,23 +78,13 @@ fn main() {
         }
         "decode" => {
             for (count, length) in [(8, 16), (1, 16)] {
-                let sampling = Sampling { max_tokens: 128, ..Sampling::greedy() };
-                let requests: Vec<_> = (0..count)
-                    .map(|seed| TokenRequest {
-                        ids: prompt(length, seed),
-                        sampling: sampling.clone(),
-                    })
-                    .collect();
-                timed(rounds, count * 128, &format!("decode {count} x 128"), || {
-                    let answers = model.continue_ids(&requests, &[], 8, &mut |_, _| Next::Continue);
-                    assert!(answers.into_iter().all(|answer| answer.unwrap().ids.len() == 128));
-                });
+                let requests = requests((0..count).map(|seed| prompt(length, seed)), 128);
+                let name = format!("decode {count} x 128");
+                timed(rounds, count * 128, &name, || answer(&model, &requests));
             }
         }
         "startup" => {
-            let mut cache = KvCache::new(&model, 1);
-            let hidden = model.forward_cached(&prompt(16, 0), &[0], &mut cache).unwrap();
-            let _ = model.logits(hidden.narrow(1, 15, 1)).into_data();
+            answer(&model, &requests(std::iter::once(prompt(16, 0)), 1));
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
             println!(
                 "{{\"name\": \"start-up\", \"finished_at\": {:.4}, \"peak_mib\": {:.1}}}",

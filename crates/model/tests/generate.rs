@@ -8,7 +8,7 @@ use std::path::Path;
 use posttrain_chat::{Builtin, ChatTemplate, ChatTokenizer};
 use posttrain_core::{FinishReason, Generate, Request, Sampling};
 use posttrain_model::config::{Config, GenerationConfig};
-use posttrain_model::{Batch, Decoder, Generator, Next, TokenCompletion, TokenRequest};
+use posttrain_model::{Batch, Decoder, Generator, KvCache, Next, TokenCompletion, TokenRequest};
 use support::{device, models};
 
 fn load(case: &str) -> Decoder {
@@ -28,7 +28,7 @@ fn all(
 /// Requests of unequal prompts, lengths and seeds.
 fn mixed(count: u32) -> Vec<TokenRequest> {
     let request = |i: u32| {
-        let ids = (0..3 + i * 5 % 11).map(|j| 3 + (i * 17 + j * 29) % 90).collect();
+        let ids = (0..1 + i * 5 % 11).map(|j| 3 + (i * 17 + j * 29) % 90).collect();
         let sampling = Sampling {
             temperature: 0.8,
             top_p: 0.9,
@@ -125,6 +125,55 @@ fn long_prompts_are_read_in_parts_as_in_one() {
         assert_eq!(logits[answer.ids[0] as usize], largest);
         assert!((answer.logprobs[0] - (largest - lse)).abs() < 1e-4);
     }
+}
+
+/// Passes that hold several prompts, parts of prompts, and rows that end before others.
+#[test]
+fn long_prompts_are_read_beside_short_ones_as_alone() {
+    let scaled = serde_json::json!({
+        "max_position_embeddings": 1700, "rope_scaling": {"rope_type": "dynamic", "factor": 4.0},
+    });
+    let window = serde_json::json!({"model_type": "mistral", "sliding_window": 100});
+    let lengths = [90, 1, 1500, 33, 1030, 2, 700, 300, 64, 65, 5];
+    for model in [random(serde_json::json!({})), random(scaled), random(window)] {
+        let request = |(i, &length): (usize, &u32)| TokenRequest {
+            ids: (0..length).map(|j| (j * 31 + i as u32 * 17) % 96).collect(),
+            sampling: Sampling { max_tokens: 3, logprobs: true, ..Sampling::greedy() },
+        };
+        let requests: Vec<_> = lengths.iter().enumerate().map(request).collect();
+        let alone: Vec<_> = requests
+            .iter()
+            .map(|request| all(&model, std::slice::from_ref(request), &[], 1).remove(0))
+            .collect();
+        for batch in [4, 11] {
+            assert_eq!(all(&model, &requests, &[], batch), alone, "{batch} at a time");
+        }
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_the_cache_are_refused() {
+    let model = load("llama3");
+    let mut cache = KvCache::new(&model, 2);
+    let mut message = |parts: &[(usize, &[u32])]| {
+        let error = model.forward_cached(parts, &mut cache).unwrap_err().to_string();
+        assert!(cache.is_empty(), "nothing is kept of a pass that is refused");
+        error
+    };
+    assert_eq!(message(&[]), "the list of sequences is empty, expected at least one");
+    assert_eq!(
+        message(&[(1, &[5]), (1, &[6])]),
+        "the list of sequences is [1, 1], expected different ones below 2"
+    );
+    assert_eq!(
+        message(&[(0, &[5]), (2, &[6])]),
+        "the list of sequences is [0, 2], expected different ones below 2"
+    );
+    assert_eq!(
+        message(&[(0, &[5]), (1, &[])]),
+        "the number of new ids of sequence 1 is 0, expected at least one"
+    );
+    assert_eq!(message(&[(0, &[5, 96])]), "a token id is 96, expected below 96");
 }
 
 #[test]

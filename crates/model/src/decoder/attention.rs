@@ -64,7 +64,8 @@ impl Attention {
             softcap: config.attn_logit_softcapping,
             keys: places.keys,
         };
-        let o = kernel::attention(q, k, v, places.visible(layer.sliding_window), scores);
+        let visible = places.visible(layer.sliding_window);
+        let o = places.tokens(kernel::attention(places.rows(q), k, v, visible, scores));
         self.o_proj.forward(o.reshape([batch, time, heads * config.head_dim]))
     }
 

@@ -83,7 +83,7 @@ impl Decoder {
         let layout = batch.layout();
         let shape = [batch.batch(), batch.time()];
         let device = self.device();
-        let places = |device| Places::new(&self.config, &layout, false, self.compute, device);
+        let places = |device| Places::new(&self.config, &layout, self.compute, device);
         let (plain, tracked) = (places(&device), places(&device.clone().autodiff()));
         let config = &self.config;
 

@@ -84,7 +84,7 @@ impl Batch {
     }
 
     pub(super) fn layout(&self) -> Layout {
-        let mut layout = Layout::new(self.rows, self.time, self.time);
+        let mut layout = Layout::new(self.time, None);
         for (row, texts) in self.texts.iter().enumerate() {
             let mut start = 0;
             for &length in texts {
@@ -97,7 +97,7 @@ impl Batch {
             for place in start..self.time {
                 layout.push(place, place, 0, 1);
             }
-            layout.sequences.push(row);
+            layout.end_row(row);
         }
         layout
     }

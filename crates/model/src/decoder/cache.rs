@@ -12,10 +12,10 @@ use crate::kernel;
 /// ```no_run
 /// use posttrain_model::{Decoder, KvCache, device};
 /// let model = Decoder::load("path/to/checkpoint", &device::open("flex")?)?;
-/// let mut cache = KvCache::new(&model, 1);
-/// let hidden = model.forward_cached(&[1, 15, 27], &[0], &mut cache)?; // [1, 3, hidden_size]
-/// let hidden = model.forward_cached(&[42], &[0], &mut cache)?; // [1, 1, hidden_size]
-/// assert_eq!(cache.len(0), 4);
+/// let mut cache = KvCache::new(&model, 2);
+/// let hidden = model.forward_cached(&[(0, &[1, 15, 27]), (1, &[9])], &mut cache)?; // [4, hidden_size]
+/// let hidden = model.forward_cached(&[(0, &[42])], &mut cache)?; // [1, hidden_size]
+/// assert_eq!((cache.len(0), cache.len(1)), (4, 1));
 /// # Ok::<(), posttrain_model::Error>(())
 /// ```
 #[derive(Debug)]
@@ -88,36 +88,35 @@ impl KvCache {
         }
     }
 
-    /// Makes room for `tokens` tokens shared evenly among the sequences, and says where they go.
-    pub(super) fn append(&mut self, sequences: &[usize], tokens: usize) -> Result<Layout, Error> {
-        let input = |what: &str, found: String, expected: &str| {
-            Err(Error::Input { what: what.into(), found, expected: expected.into() })
+    /// Makes room for new ids of some sequences, and says where they go.
+    pub(super) fn append(&mut self, parts: &[(usize, &[u32])]) -> Result<Layout, Error> {
+        let input = |what: String, found: String, expected: String| {
+            Err(Error::Input { what, found, expected })
         };
-        if sequences.is_empty() || tokens == 0 || !tokens.is_multiple_of(sequences.len()) {
-            let found = format!("{tokens} for {} sequences", sequences.len());
-            return input(
-                "the number of tokens",
-                found,
-                "the same number for each sequence, not 0",
-            );
-        }
-        for (index, &sequence) in sequences.iter().enumerate() {
-            if sequence >= self.lengths.len() || sequences[..index].contains(&sequence) {
+        let sequences: Vec<usize> = parts.iter().map(|(sequence, _)| *sequence).collect();
+        for (index, (sequence, ids)) in parts.iter().enumerate() {
+            if *sequence >= self.lengths.len() || sequences[..index].contains(sequence) {
                 let expected = format!("different ones below {}", self.lengths.len());
-                return input("the list of sequences", format!("{sequences:?}"), &expected);
+                return input("the list of sequences".into(), format!("{sequences:?}"), expected);
+            }
+            if ids.is_empty() {
+                let what = format!("the number of new ids of sequence {sequence}");
+                return input(what, "0".into(), "at least one".into());
             }
         }
-        let time = tokens / sequences.len();
-        let keys = sequences.iter().map(|&s| self.lengths[s] + time).max().unwrap_or(0);
+        let ends = parts.iter().map(|(sequence, ids)| self.lengths[*sequence] + ids.len());
+        let Some(keys) = ends.max() else {
+            let what = "the list of sequences".into();
+            return input(what, "empty".into(), "at least one".into());
+        };
         self.reserve(keys);
-        let mut layout = Layout::new(sequences.len(), time, keys);
-        for &sequence in sequences {
-            let start = self.lengths[sequence];
-            for place in start..start + time {
-                layout.push(place, 0, place, start + time);
-            }
-            layout.sequences.push(sequence);
-            self.lengths[sequence] = start + time;
+        let mut layout = Layout::new(keys, Some(self.capacity));
+        for (sequence, ids) in parts {
+            let start = self.lengths[*sequence];
+            let end = start + ids.len();
+            (start..end).for_each(|place| layout.push(place, 0, place, end));
+            layout.end_row(*sequence);
+            self.lengths[*sequence] = end;
         }
         Ok(layout)
     }
@@ -160,9 +159,9 @@ impl LayerCache<'_> {
     ) -> (Tensor<4>, Tensor<4>) {
         // Taken out, so that nobody else holds them and they are written in place.
         let (old_k, old_v) = self.0.take().expect("room was made for the tokens");
-        let (sequences, starts) = places.write.clone().expect("places for a cache");
-        let k = kernel::cache_write(old_k, k, sequences.clone(), starts.clone());
-        let v = kernel::cache_write(old_v, v, sequences, starts);
+        let places = places.write.clone().expect("places for a cache");
+        let k = kernel::cache_write(old_k, k, places.clone());
+        let v = kernel::cache_write(old_v, v, places);
         *self.0 = Some((k.clone(), v.clone()));
         (k, v)
     }

@@ -113,25 +113,27 @@ impl Decoder {
         self.run(batch.ids(), &batch.layout(), None, noise)
     }
 
-    /// Appends `time` tokens to each of the given sequences of the cache: `ids` is
-    /// `[sequences, time]`, row by row. Returns their hidden states, `[sequences, time, hidden_size]`.
+    /// Appends tokens to sequences of the cache: each part is a sequence and its new ids, as many
+    /// as there are. Returns the hidden states of all new tokens, part after part,
+    /// `[tokens, hidden_size]`.
     ///
     /// # Errors
-    /// [`Error::Input`] when an id is not below `vocab_size`, the ids do not divide among the
-    /// sequences, or a sequence stands twice or is not in the cache.
+    /// [`Error::Input`] when there is no part, an id is not below `vocab_size`, or a sequence has
+    /// no new ids, stands twice or is not in the cache.
     pub fn forward_cached(
         &self,
-        ids: &[u32],
-        sequences: &[usize],
+        parts: &[(usize, &[u32])],
         cache: &mut KvCache,
-    ) -> Result<Tensor<3>, Error> {
+    ) -> Result<Tensor<2>, Error> {
+        let ids: Vec<u32> = parts.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
         let vocab = self.config.vocab_size;
         if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
             let (what, found) = ("a token id".into(), id.to_string());
             return Err(Error::Input { what, found, expected: format!("below {vocab}") });
         }
-        let layout = cache.append(sequences, ids.len())?;
-        Ok(self.run(ids, &layout, Some(cache), None))
+        let layout = cache.append(parts)?;
+        let hidden = self.run(&ids, &layout, Some(cache), None);
+        Ok(hidden.reshape([ids.len() as isize, -1]))
     }
 
     /// Devices do not all check indices: a wrong one would give plausible numbers.
@@ -149,8 +151,8 @@ impl Decoder {
         noise: Option<Noise>,
     ) -> Tensor<3> {
         let device = self.device();
-        let places = Places::new(&self.config, layout, cache.is_some(), self.compute, &device);
-        let mut x = self.embed(ids, [layout.batch, layout.time], noise);
+        let places = Places::new(&self.config, layout, self.compute, &device);
+        let mut x = self.embed(ids, layout.shape(), noise);
         for (index, block) in self.model.layers.iter().enumerate() {
             let kv = cache.as_mut().map(|cache| cache.layer(index));
             x = block.forward(x, &self.config, index, &places, kv);

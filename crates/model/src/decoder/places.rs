@@ -1,21 +1,26 @@
 //! Where the tokens of a pass stand: which keys they see, and their rotation.
+//!
+//! Rows of unequal numbers of tokens lie one behind the other, so that no layer works on padding;
+//! only for the attention are the queries laid out as filled-up rows.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::config::Config;
 use crate::kernel::Visible;
 
-/// The places of the tokens of one pass, `[batch, time]`, on the host.
+/// The places of the tokens of one pass, row after row, on the host.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
-    pub(super) batch: usize,
-    pub(super) time: usize,
-    /// No token sees a key from this place on.
-    pub(super) keys: usize,
     /// For each row its sequence among the keys.
-    pub(super) sequences: Vec<usize>,
+    sequences: Vec<usize>,
+    /// For each row its tokens.
+    tokens: Vec<usize>,
+    /// No token sees a key from this place on.
+    keys: usize,
+    /// Places of each sequence in the cache, if there is one.
+    capacity: Option<usize>,
     /// For each token the place of its own key in the sequence,
-    pub(super) key: Vec<usize>,
+    key: Vec<usize>,
     /// the first key of its text,
     first: Vec<usize>,
     /// its position in the text,
@@ -25,17 +30,17 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(batch: usize, time: usize, keys: usize) -> Self {
-        let tokens = batch * time;
+    /// Without tokens yet, of which none will see a key from `keys` on.
+    pub(super) fn new(keys: usize, capacity: Option<usize>) -> Self {
         Self {
-            batch,
-            time,
+            sequences: Vec::new(),
+            tokens: Vec::new(),
             keys,
-            sequences: Vec::with_capacity(batch),
-            key: Vec::with_capacity(tokens),
-            first: Vec::with_capacity(tokens),
-            position: Vec::with_capacity(tokens),
-            length: Vec::with_capacity(tokens),
+            capacity,
+            key: Vec::new(),
+            first: Vec::new(),
+            position: Vec::new(),
+            length: Vec::new(),
         }
     }
 
@@ -46,37 +51,90 @@ impl Layout {
         self.position.push(position as u32);
         self.length.push(length);
     }
+
+    /// The tokens since the last row are a row of this sequence.
+    pub(super) fn end_row(&mut self, sequence: usize) {
+        let tokens = self.key.len() - self.tokens.iter().sum::<usize>();
+        self.sequences.push(sequence);
+        self.tokens.push(tokens);
+    }
+
+    /// `[rows, tokens of the longest]`.
+    fn rows(&self) -> [usize; 2] {
+        [self.tokens.len(), self.tokens.iter().copied().max().unwrap_or(0)]
+    }
+
+    fn is_ragged(&self) -> bool {
+        let [rows, time] = self.rows();
+        rows * time != self.key.len()
+    }
+
+    /// The shape in which the tokens pass the layers: rows, or all of them in one.
+    pub(super) fn shape(&self) -> [usize; 2] {
+        if self.is_ragged() { [1, self.key.len()] } else { self.rows() }
+    }
+
+    /// For each place of the filled-up rows a token, and whether it is the token's own place.
+    /// The places behind a row's end have its last token.
+    fn filled(&self) -> Vec<(usize, bool)> {
+        let [_, time] = self.rows();
+        let (mut places, mut start) = (Vec::new(), 0);
+        for &tokens in &self.tokens {
+            places.extend((0..time).map(|i| (start + i.min(tokens - 1), i < tokens)));
+            start += tokens;
+        }
+        places
+    }
 }
 
 /// The places on the device, shared by all layers.
 pub(super) struct Places {
     pub(super) keys: usize,
-    /// Sequence and first place of each row, for writing into a cache.
-    pub(super) write: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
+    /// For each token its place in a cache, counted through all sequences.
+    pub(super) write: Option<Tensor<1, Int>>,
+    ragged: Option<Ragged>,
     ropes: Vec<(Tensor<2>, Tensor<2>)>,
     visible: Vec<(Option<usize>, Visible)>,
 }
 
+/// From tokens one behind the other to filled-up rows, and back.
+struct Ragged {
+    rows: [usize; 2],
+    /// For each place of the rows its token.
+    token: Tensor<1, Int>,
+    /// For each token its place in the rows.
+    place: Tensor<1, Int>,
+}
+
 impl Places {
-    pub(super) fn new(
-        config: &Config,
-        layout: &Layout,
-        cached: bool,
-        compute: DType,
-        device: &Device,
-    ) -> Self {
+    pub(super) fn new(config: &Config, layout: &Layout, compute: DType, device: &Device) -> Self {
         let mut windows: Vec<_> = config.layers.iter().map(|layer| layer.sliding_window).collect();
         windows.sort_unstable();
         windows.dedup();
+        let filled = layout.filled();
         let sequences = ints(layout.sequences.iter().copied(), device);
         let visible = windows
             .into_iter()
-            .map(|window| (window, visible(layout, window, sequences.clone(), device)))
+            .map(|window| (window, visible(layout, &filled, window, sequences.clone(), device)))
             .collect();
-        let starts = || ints(layout.key.iter().copied().step_by(layout.time), device);
+        let write = layout.capacity.map(|capacity| {
+            let sequences = layout.sequences.iter().zip(&layout.tokens);
+            let sequences = sequences.flat_map(|(&row, &tokens)| std::iter::repeat_n(row, tokens));
+            let places = sequences.zip(&layout.key).map(|(row, key)| row * capacity + key);
+            ints(places, device)
+        });
+        let ragged = layout.is_ragged().then(|| {
+            let own = filled.iter().enumerate().filter(|(_, (_, own))| *own);
+            Ragged {
+                rows: layout.rows(),
+                token: ints(filled.iter().map(|&(token, _)| token), device),
+                place: ints(own.map(|(place, _)| place), device),
+            }
+        });
         Self {
             keys: layout.keys,
-            write: cached.then(|| (sequences.clone(), starts())),
+            write,
+            ragged,
             ropes: config
                 .ropes
                 .iter()
@@ -95,23 +153,44 @@ impl Places {
         let found = self.visible.iter().find(|(known, _)| *known == window);
         &found.expect("a window of the configuration").1
     }
+
+    /// Queries as rows, `[rows, time, heads, dim]`.
+    pub(super) fn rows(&self, q: Tensor<4>) -> Tensor<4> {
+        let Some(Ragged { rows: [rows, time], token, .. }) = &self.ragged else { return q };
+        let [_, _, heads, dim] = q.dims();
+        q.select(1, token.clone()).reshape([*rows, *time, heads, dim])
+    }
+
+    /// What [`Places::rows`] made of the tokens, as the tokens were.
+    pub(super) fn tokens(&self, o: Tensor<4>) -> Tensor<4> {
+        let Some(Ragged { rows: [rows, time], place, .. }) = &self.ragged else { return o };
+        let [_, _, heads, dim] = o.dims();
+        o.reshape([1, rows * time, heads, dim]).select(1, place.clone())
+    }
 }
 
 fn visible(
     layout: &Layout,
+    filled: &[(usize, bool)],
     window: Option<usize>,
     sequences: Tensor<1, Int>,
     device: &Device,
 ) -> Visible {
-    let low = layout.key.iter().zip(&layout.first).map(|(&key, &first)| match window {
-        Some(window) => first.max((key + 1).saturating_sub(window)),
-        None => first,
+    let low = filled.iter().map(|&(token, own)| {
+        let (key, first) = (layout.key[token], layout.first[token]);
+        match window {
+            // Behind a row's end one key is enough.
+            _ if !own => key,
+            Some(window) => first.max((key + 1).saturating_sub(window)),
+            None => first,
+        }
     });
-    let shape = [layout.batch, layout.time];
+    let high = filled.iter().map(|&(token, _)| layout.key[token] + 1);
+    let shape = layout.rows();
     Visible {
         sequences,
         low: ints(low, device).reshape(shape),
-        high: ints(layout.key.iter().map(|&key| key + 1), device).reshape(shape),
+        high: ints(high, device).reshape(shape),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Continuous batching: a sequence that ends gives its place to the next request at once.
 //!
-//! Every prompt is read in a pass of its own. On the CPU a decoding pass computes each row on its own
-//! too, so what a request gets does not depend on its neighbours, to the bit. GPUs choose their
-//! kernels by the size of the batch: there the last bits of a logit may depend on it.
+//! Prompts that wait are read several in a pass, one behind the other. On the CPU a pass computes each
+//! row on its own, so what a request gets does not depend on its neighbours, to the bit. GPUs choose
+//! their kernels by the size of the batch: there the last bits of a logit may depend on it.
 
 use std::collections::VecDeque;
 
 use burn::module::Module as _;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use posttrain_core::{FinishReason, Sampling};
 
 use super::sampler::{Sampled, Sampler};
@@ -15,7 +15,8 @@ use crate::decoder::{Decoder, KvCache};
 use crate::error::Error;
 use crate::rope::Rope;
 
-/// Tokens of a prompt in one pass; a bound for the memory of long prompts.
+/// Tokens of prompts in one pass, were all its prompts as long as the longest; a bound for the
+/// memory. Longer prompts are read in parts of this many.
 const PREFILL: usize = 1024;
 
 /// A prompt as token ids, and how to sample its continuation.
@@ -60,7 +61,14 @@ pub(super) enum Event {
     End,
 }
 
-/// A request that has a sequence of the cache.
+/// A request that has a sequence of the cache, and of whose prompt some tokens were read.
+struct Reading {
+    request: usize,
+    sequence: usize,
+    read: usize,
+}
+
+/// A request whose prompt was read.
 struct Running {
     request: usize,
     sequence: usize,
@@ -68,6 +76,9 @@ struct Running {
     length: usize,
     completion: TokenCompletion,
 }
+
+/// A request that has ended, and what is wrong with it.
+type Ended = (Running, Result<(), Error>);
 
 /// The parts that stay the same while requests come and go.
 struct Engine<'a> {
@@ -138,48 +149,47 @@ pub(super) fn run(
     let places = batch.clamp(1, waiting.len().max(1));
     let mut cache = KvCache::new(model, places);
     let mut free: Vec<usize> = (0..places).rev().collect();
+    let mut reading: VecDeque<Reading> = VecDeque::new();
     let mut running: Vec<Running> = Vec::with_capacity(places);
     loop {
-        while let Some(sequence) = free.last().copied() {
-            let Some(request) = waiting.pop_front() else { break };
-            if engine.cancelled {
-                results[request] = Some(Ok(nothing()));
-                continue;
-            }
-            cache.truncate(sequence, 0);
-            let result = match engine.start(request, sequence, &mut cache) {
-                Ok((next, true)) => {
-                    free.pop();
-                    running.push(next);
-                    continue;
-                }
-                Ok((ended, false)) => Ok(ended.completion),
-                Err(error) => {
-                    cache.clear(sequence);
-                    Err(error)
-                }
+        if engine.cancelled {
+            let unread = reading.drain(..).map(|reading| reading.request);
+            unread.chain(waiting.drain(..)).for_each(|r| results[r] = Some(Ok(nothing())));
+        }
+        while let Some(sequence) = free.pop() {
+            let Some(request) = waiting.pop_front() else {
+                free.push(sequence);
+                break;
             };
-            results[request] = Some(result);
-            (engine.observer)(request, Event::End);
+            cache.truncate(sequence, 0);
+            reading.push_back(Reading { request, sequence, read: 0 });
         }
-        if running.is_empty() {
+        let ended: Vec<Ended> = if reading.is_empty() && running.is_empty() {
             break;
-        }
-        let outcomes = engine.step(&mut running, &mut cache);
-        for (at, outcome) in outcomes.into_iter().enumerate().rev() {
-            if matches!(outcome, Ok(true)) {
-                continue;
-            }
-            let Running { request, sequence, completion, .. } = running.swap_remove(at);
+        } else if engine.cancelled {
+            running.drain(..).map(|running| (running, Ok(()))).collect()
+        } else if reading.is_empty() {
+            engine.step(&mut running, &mut cache)
+        } else {
+            engine.read(&mut reading, &mut running, &mut cache)
+        };
+        for (Running { request, sequence, completion, .. }, outcome) in ended {
             if outcome.is_err() {
                 cache.clear(sequence);
             }
-            results[request] = Some(outcome.map(|_| completion));
+            results[request] = Some(outcome.map(|()| completion));
             (engine.observer)(request, Event::End);
             free.push(sequence);
         }
     }
     results.into_iter().map(|result| result.expect("every request has ended")).collect()
+}
+
+/// Hidden states of new tokens.
+fn pass(model: &Decoder, parts: &[(usize, &[u32])], cache: &mut KvCache) -> Tensor<2> {
+    // Prompts were checked: the engine's own lists would be at fault, not a request.
+    let hidden = model.forward_cached(parts, cache);
+    hidden.unwrap_or_else(|error| panic!("the engine's pass: {error}"))
 }
 
 fn nothing() -> TokenCompletion {
@@ -207,51 +217,87 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Reads the prompt and draws the first token; tells whether the answer goes on.
-    fn start(
+    /// Reads the next part of the first prompts, as many as fit in a pass, and draws the first
+    /// token of those that are read; returns those that have ended with it.
+    fn read(
         &mut self,
-        request: usize,
-        sequence: usize,
+        reading: &mut VecDeque<Reading>,
+        running: &mut Vec<Running>,
         cache: &mut KvCache,
-    ) -> Result<(Running, bool), Error> {
-        let TokenRequest { ids, sampling } = &self.requests[request];
+    ) -> Vec<Ended> {
         // Where frequencies depend on the length of the text, all of it is rotated alike.
         let by_length = self.model.config().ropes.iter().any(Rope::depends_on_length);
-        let mut last = None;
-        for part in ids.chunks(if by_length { ids.len() } else { PREFILL }) {
-            last = Some(self.model.forward_cached(part, &[sequence], cache)?);
+        let most = if by_length { usize::MAX } else { PREFILL };
+        let (mut parts, mut longest) = (Vec::new(), 0);
+        for Reading { request, sequence, read } in reading.iter() {
+            let rest = &self.requests[*request].ids[*read..];
+            let part = &rest[..rest.len().min(most)];
+            longest = longest.max(part.len());
+            if !parts.is_empty() && (parts.len() + 1) * longest > PREFILL {
+                break;
+            }
+            parts.push((*sequence, part));
         }
-        let hidden = last.expect("the prompt is not empty");
-        let [_, time, _] = hidden.dims();
-        let mut logits = self.logits(hidden.narrow(1, time - 1, 1));
-        let sampler = Sampler::new(sampling, ids, self.model.config().vocab_size);
-        let (completion, length) = (nothing(), ids.len());
-        let mut running = Running { request, sequence, sampler, length, completion };
-        let goes_on = self.draw(&mut running, &mut logits)?;
-        Ok((running, goes_on))
+        let hidden = pass(self.model, &parts, cache);
+        // Only a part of a lone prompt leaves tokens unread; of the others the last one counts.
+        let (from, mut tokens, mut last) = (running.len(), 0, Vec::new());
+        for (_, part) in parts {
+            tokens += part.len();
+            let Some(mut next) = reading.pop_front() else { unreachable!("it has a part") };
+            next.read += part.len();
+            let TokenRequest { ids, sampling } = &self.requests[next.request];
+            if next.read < ids.len() {
+                reading.push_front(next);
+                continue;
+            }
+            last.push(tokens as i32 - 1);
+            running.push(Running {
+                request: next.request,
+                sequence: next.sequence,
+                sampler: Sampler::new(sampling, ids, self.model.config().vocab_size),
+                length: ids.len(),
+                completion: nothing(),
+            });
+        }
+        if last.is_empty() {
+            return Vec::new();
+        }
+        let count = last.len();
+        let last = Tensor::<1, Int>::from_data(TensorData::new(last, [count]), &hidden.device());
+        self.draw_all(running, from, hidden.select(0, last))
     }
 
-    /// One token for each running request; tells for each whether its answer goes on.
-    fn step(&mut self, running: &mut [Running], cache: &mut KvCache) -> Vec<Result<bool, Error>> {
-        if self.cancelled {
-            return running.iter().map(|_| Ok(false)).collect();
-        }
-        let ids: Vec<u32> =
-            running.iter().map(|r| *r.completion.ids.last().expect("a token was drawn")).collect();
-        let sequences: Vec<usize> = running.iter().map(|r| r.sequence).collect();
-        let hidden = match self.model.forward_cached(&ids, &sequences, cache) {
-            Ok(hidden) => hidden,
-            // The engine's own lists are at fault, not one request.
-            Err(error) => panic!("decoding pass: {error}"),
-        };
-        let mut logits = self.logits(hidden);
-        let rows = logits.chunks_mut(self.model.config().vocab_size);
-        running.iter_mut().zip(rows).map(|(running, row)| self.draw(running, row)).collect()
+    /// One token for each running request; returns those that have ended with it.
+    fn step(&mut self, running: &mut Vec<Running>, cache: &mut KvCache) -> Vec<Ended> {
+        let ids: Vec<[u32; 1]> = running
+            .iter()
+            .map(|r| [*r.completion.ids.last().expect("a token was drawn")])
+            .collect();
+        let parts = running.iter().zip(&ids).map(|(r, id)| (r.sequence, &id[..]));
+        let hidden = pass(self.model, &parts.collect::<Vec<_>>(), cache);
+        self.draw_all(running, 0, hidden)
     }
 
-    fn logits(&self, hidden: Tensor<3>) -> Vec<f32> {
+    /// Draws a token for each request from `from` on, of which `hidden` has a row each, and takes
+    /// out those that have ended with it.
+    fn draw_all(
+        &mut self,
+        running: &mut Vec<Running>,
+        from: usize,
+        hidden: Tensor<2>,
+    ) -> Vec<Ended> {
         let logits = self.model.logits(hidden).into_data().convert::<f32>();
-        logits.try_into_vec().expect("converted to f32")
+        let mut logits: Vec<f32> = logits.try_into_vec().expect("converted to f32");
+        let rows = logits.chunks_mut(self.model.config().vocab_size);
+        let drawn = running[from..].iter_mut().zip(rows);
+        let outcomes: Vec<_> = drawn.map(|(running, row)| self.draw(running, row)).collect();
+        let mut ended = Vec::new();
+        for (at, outcome) in outcomes.into_iter().enumerate().rev() {
+            if !matches!(outcome, Ok(true)) {
+                ended.push((running.swap_remove(from + at), outcome.map(|_| ())));
+            }
+        }
+        ended
     }
 
     /// Draws a token; tells whether the answer goes on. A completion counts as cancelled until it

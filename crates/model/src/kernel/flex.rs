@@ -118,25 +118,18 @@ impl Kernels for Flex {
         tensor(cpu::attention(slice(&q), slice(&k), slice(&v), visible, sizes), q.shape())
     }
 
-    fn cache_write(
-        mut cache: FlexTensor,
-        new: FlexTensor,
-        sequences: IntTensor<Self>,
-        starts: IntTensor<Self>,
-    ) -> FlexTensor {
+    fn cache_write(mut cache: FlexTensor, new: FlexTensor, places: IntTensor<Self>) -> FlexTensor {
         if !is_f32(&[&cache, &new]) || !cache.is_contiguous() {
-            return reference::cache_write::<Self>(cache, new, sequences, starts);
+            return reference::cache_write::<Self>(cache, new, places);
         }
         let new = contiguous(new);
-        let ([_, capacity, heads, dim], [_, time, _, _]) = (dims(&cache), dims(&new));
+        let [sequences, capacity, heads, dim] = dims(&cache);
         let width = heads * dim;
         let offset = cache.layout().start_offset();
         let numbers = &mut cache.storage_mut::<f32>()[offset..];
-        let rows = slice(&new).chunks(time * width);
-        for ((row, sequence), start) in rows.zip(indices(sequences)).zip(indices(starts)) {
-            assert!(start + time <= capacity, "the cache is full");
-            let place = (sequence * capacity + start) * width;
-            numbers[place..place + time * width].copy_from_slice(row);
+        let numbers = &mut numbers[..sequences * capacity * width];
+        for (token, place) in slice(&new).chunks_exact(width).zip(indices(places)) {
+            numbers[place * width..(place + 1) * width].copy_from_slice(token);
         }
         cache
     }

@@ -78,10 +78,9 @@ pub(crate) trait Kernels: Backend {
     fn cache_write(
         cache: FloatTensor<Self>,
         new: FloatTensor<Self>,
-        sequences: IntTensor<Self>,
-        starts: IntTensor<Self>,
+        places: IntTensor<Self>,
     ) -> FloatTensor<Self> {
-        reference::cache_write::<Self>(cache, new, sequences, starts)
+        reference::cache_write::<Self>(cache, new, places)
     }
 
     #[fusion(default)]
@@ -194,20 +193,11 @@ pub(crate) fn attention(
 }
 
 /// Writes new keys (or values) `[batch, time, kv_heads, dim]` into a cache
-/// `[sequences, capacity, kv_heads, dim]`: row b into sequence `sequences[b]` from `starts[b]` on.
-/// In place where nobody else holds the cache.
-pub(crate) fn cache_write(
-    cache: Tensor<4>,
-    new: Tensor<4>,
-    sequences: Tensor<1, Int>,
-    starts: Tensor<1, Int>,
-) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::cache_write(
-        cache.into_dispatch(),
-        new.into_dispatch(),
-        sequences.into_dispatch(),
-        starts.into_dispatch(),
-    ))
+/// `[sequences, capacity, kv_heads, dim]`: token i of all into place `places[i]`, counted through
+/// all sequences; the places differ. In place where nobody else holds the cache.
+pub(crate) fn cache_write(cache: Tensor<4>, new: Tensor<4>, places: Tensor<1, Int>) -> Tensor<4> {
+    let (cache, new) = (cache.into_dispatch(), new.into_dispatch());
+    Tensor::from_dispatch(Dispatch::cache_write(cache, new, places.into_dispatch()))
 }
 
 /// Log-probability of the targets and entropy, `[n, 2]`, both differentiable: h `[n, dim]`,

@@ -179,21 +179,11 @@ fn hide<B: Backend>(
 pub(crate) fn cache_write<B: Backend>(
     cache: FloatTensor<B>,
     new: FloatTensor<B>,
-    sequences: IntTensor<B>,
-    starts: IntTensor<B>,
+    places: IntTensor<B>,
 ) -> FloatTensor<B> {
     let shape = cache.shape();
     let [count, capacity, heads, dim] = dims(&shape);
     let [batch, time, _, _] = dims(&new.shape());
-    let device = cache.device();
-    // place = sequence * capacity + start + 0 .. time
-    let first = B::int_add(B::int_mul_scalar(sequences, (capacity as i64).into()), starts);
-    let places = Shape::from([batch, time]);
-    let first = B::int_expand(B::int_reshape(first, Shape::from([batch, 1])), places.clone());
-    let dtype = first.dtype();
-    let next = B::int_arange(0..time as i64, &device, dtype.into());
-    let next = B::int_expand(B::int_reshape(next, Shape::from([1, time])), places);
-    let places = B::int_reshape(B::int_add(first, next), Shape::from([batch * time]));
     let flat = B::float_reshape(cache, Shape::from([count * capacity, heads * dim]));
     let new = B::float_reshape(new, Shape::from([batch * time, heads * dim]));
     let flat = B::float_select_assign(flat, 0, places, new, IndexingUpdateOp::Assign);

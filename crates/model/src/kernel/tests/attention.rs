@@ -116,41 +116,40 @@ fn attention() {
     }
 }
 
-/// Row b of `new` goes into sequence `sequences[b]` from `starts[b]` on.
-fn write(x: &[Any], sequences: &[usize], starts: &[usize], dtype: IntDType) -> Tensor<4> {
-    let device = x[0].device();
-    let (sequences, starts) = (ints(sequences, dtype, &device), ints(starts, dtype, &device));
-    kernel::cache_write(ranked(&x[0]), ranked(&x[1]), sequences, starts)
-}
-
 #[test]
 fn cache_write() {
-    // The last fills its sequences to the end.
-    for (cache, new, sequences, starts) in [
-        ([1, 1, 1, 1], [1, 1, 1, 1], vec![0], vec![0]),
-        ([4, 9, 2, 5], [2, 3, 2, 5], vec![3, 1], vec![6, 0]),
-        ([3, 20, 3, 7], [3, 1, 3, 7], vec![1, 0, 2], vec![19, 4, 11]),
-        ([2, 17, 1, 33], [2, 17, 1, 33], vec![1, 0], vec![0, 0]),
+    // Places in sequences of their own, the last two to the end; unequal numbers of tokens.
+    for (cache, new, places) in [
+        ([1, 1, 1, 1], [1, 1, 1, 1], vec![0]),
+        ([4, 9, 2, 5], [2, 3, 2, 5], vec![33, 34, 35, 9, 10, 11]),
+        ([3, 20, 3, 7], [3, 1, 3, 7], vec![39, 4, 51]),
+        ([3, 6, 1, 4], [1, 5, 1, 4], vec![14, 2, 3, 4, 5]),
+        ([2, 17, 1, 33], [2, 17, 1, 33], (17..34).chain(0..17).collect()),
     ] {
         let dtype = if new[1] == 1 { IntDType::I64 } else { IntDType::I32 };
         let plain = |x: &[Any]| {
             let (mut y, new) = (ranked::<4>(&x[0]), ranked::<4>(&x[1]));
-            let [_, time, heads, dim] = new.dims();
-            for (row, (&sequence, &start)) in sequences.iter().zip(&starts).enumerate() {
-                let place = [sequence..sequence + 1, start..start + time, 0..heads, 0..dim];
-                y = y.slice_assign(place, new.clone().narrow(0, row, 1));
+            let ([_, capacity, heads, dim], [batch, time, _, _]) = (y.dims(), new.dims());
+            let new = new.reshape([1, batch * time, heads, dim]);
+            for (token, &place) in places.iter().enumerate() {
+                let (sequence, key) = (place / capacity, place % capacity);
+                let at = [sequence..sequence + 1, key..key + 1, 0..heads, 0..dim];
+                y = y.slice_assign(at, new.clone().narrow(1, token, 1));
             }
             any(y)
+        };
+        let write = |x: &[Any]| {
+            let places = ints(&places, dtype, &x[0].device());
+            any(kernel::cache_write(ranked(&x[0]), ranked(&x[1]), places))
         };
         let case = Case {
             name: "cache_write",
             shapes: &[&cache, &new],
-            kernel: &|x| any(write(x, &sequences, &starts, dtype)),
+            kernel: &write,
             plain: &plain,
             reference: &|x| {
-                let [sequences, starts] = [&sequences, &starts]
-                    .map(|values| int_primitive(ints(values, dtype, &Device::flex())));
-                reference::cache_write::<Flex>(x[0].clone(), x[1].clone(), sequences, starts)
+                let places = int_primitive(ints(&places, dtype, &Device::flex()));
+                reference::cache_write::<Flex>(x[0].clone(), x[1].clone(), places)
             },
         };
         case.check();
@@ -166,9 +165,8 @@ fn a_cache_is_written_in_place_unless_somebody_else_holds_it() {
     let new = Any::from_primitive::<Flex>(contiguous(&[1, 2, 1, 3], 2));
     let numbers = |x: Tensor<4>| x.into_data().try_into_vec::<f32>().unwrap();
     let write = |cache| {
-        let device = new.device();
-        let [sequences, starts] = [1, 5].map(|value| ints(&[value], IntDType::I32, &device));
-        kernel::cache_write(cache, ranked(&new), sequences, starts)
+        let places = ints(&[13, 14], IntDType::I32, &new.device());
+        kernel::cache_write(cache, ranked(&new), places)
     };
 
     let held = Tensor::<4>::from_primitive::<Flex>(cache.clone());
