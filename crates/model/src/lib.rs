@@ -11,8 +11,9 @@ mod kernel;
 pub mod rope;
 
 pub use decoder::{
-    Activations, Attention, Batch, Block, Body, Decoder, Embedding, Gradients, KvCache, Linear,
-    LoadOptions, Mlp, Noise, Norm, Parameter, Targets, TokenLogprobs,
+    Activations, Attention, Batch, Block, Body, CrossEntropy, Decoder, Embedding, Gradients,
+    KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Targets, TokenLogprobs,
 };
 pub use error::Error;
 pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};
+pub use kernel::Objective;

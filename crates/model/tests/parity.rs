@@ -5,8 +5,12 @@
 mod support;
 
 use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
 use posttrain_core::{FinishReason, Sampling};
-use posttrain_model::{Batch, Decoder, KvCache, LoadOptions, Next, Targets, TokenRequest};
+use posttrain_model::{
+    Activations, Batch, Decoder, Gradients, KvCache, LoadOptions, Next, Objective, Targets,
+    TokenRequest,
+};
 use support::{Expected, cases, device, distance, models, numbers};
 
 /// Absolute tolerance of logits. CUDA multiplies f32 matrices in TF32, with 10 bits of mantissa.
@@ -211,48 +215,136 @@ fn logprobs_equal_those_of_the_logits() {
     });
 }
 
+/// The cases whose gradients are known.
+const WITH_GRADIENTS: [&str; 3] = ["llama3", "qwen3", "gemma3_text"];
+
+/// A model in f32 with its batch and the known gradients.
+fn with_gradients(case: &str, device: &Device) -> (Decoder, Batch, Expected) {
+    let folder = models().join(case);
+    let f32 = LoadOptions { dtype: Some(posttrain_model::checkpoint::Dtype::F32) };
+    let model = Decoder::load_with(&folder, device, &f32).unwrap();
+    let texts = texts(&Expected::read(&folder.join("expected.safetensors")));
+    let rows: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
+    let batch = Batch::padded(&rows, 0).unwrap();
+    (model, batch, Expected::read(&folder.join("gradients.safetensors")))
+}
+
+fn check_gradient(case: &str, name: &str, found: &[f32], known: &Expected) {
+    let (known, _) = known.floats(name);
+    let scale = known.iter().fold(0f32, |scale, g| scale.max(g.abs()));
+    let relative = distance(found, &known) / scale;
+    assert!(relative < tolerance(), "{case}: {name} is off by {relative:.1e}");
+}
+
+fn check_loss(case: &str, found: f32, known: &Expected) {
+    let known = known.floats("loss").0[0];
+    let relative = (found / known - 1.0).abs();
+    assert!(relative < tolerance() / 10.0, "{case}: loss {found}, not {known}");
+}
+
+/// The training path: a model on a plain device, the loss and its gradient in one pass, with all
+/// activations or those of one layer; and the same through the gradient by log-probabilities.
+#[test]
+fn gradients_of_the_backward_pass() {
+    for case in WITH_GRADIENTS {
+        let (model, batch, known) = with_gradients(case, &device());
+        let model = model.with_trainable(|_| true);
+        let targets = Targets::all(&batch);
+        let weights = vec![1.0 / targets.len() as f32; targets.len()];
+        let mut names = known.names();
+        names.retain(|name| name != "loss");
+        for activations in [Activations::Keep, Activations::Recompute] {
+            let mut gradients = Gradients::default();
+            model.backward(&batch, None, activations, &mut gradients, |hidden, gradients| {
+                let objective = Objective::Nll;
+                let evaluated =
+                    model.cross_entropy(hidden.clone(), &targets, &weights, objective, None);
+                let found =
+                    model.cross_entropy(hidden, &targets, &weights, objective, Some(gradients));
+                check_loss(case, found.loss as f32, &known);
+                assert!(evaluated.by_hidden.is_none());
+                assert_eq!(evaluated.loss, found.loss);
+                assert_eq!(evaluated.logprobs, found.logprobs);
+                found.by_hidden.unwrap()
+            });
+            let mut scored = Gradients::default();
+            model.backward(&batch, None, activations, &mut scored, |hidden, gradients| {
+                let by_logprobs: Vec<f32> = weights.iter().flat_map(|&w| [-w, 0.0]).collect();
+                let by_logprobs = TensorData::new(by_logprobs, [targets.len(), 2]);
+                let by_logprobs = Tensor::from_data(by_logprobs, &model.device());
+                model.logprobs_backward(hidden, &targets, by_logprobs, gradients)
+            });
+            for found in [gradients, scored] {
+                assert_eq!(found.iter().count(), names.len(), "{case}");
+                for name in &names {
+                    let found = numbers(found.get(name).unwrap().clone());
+                    check_gradient(case, name, &found, &known);
+                }
+            }
+        }
+    }
+}
+
+/// What is frozen gets no gradient, and the others' do not change.
+#[test]
+fn gradients_of_a_part_of_the_weights() {
+    let parts: [fn(&str) -> bool; 4] = [
+        |name| name.starts_with("model.layers.1."),
+        |name| name.ends_with("norm.weight"),
+        |name| name.contains("embed_tokens"),
+        |name| name.contains("self_attn.v_proj"),
+    ];
+    let (model, batch, known) = with_gradients("qwen3", &device());
+    let targets = Targets::all(&batch);
+    let weights = vec![1.0 / targets.len() as f32; targets.len()];
+    for part in parts {
+        let model = model.clone().with_trainable(part);
+        let mut names = known.names();
+        names.retain(|name| name != "loss" && part(name));
+        names.sort_unstable();
+        assert!(!names.is_empty());
+        for activations in [Activations::Keep, Activations::Recompute] {
+            let mut found = Gradients::default();
+            model.backward(&batch, None, activations, &mut found, |hidden, found| {
+                let nll = Objective::Nll;
+                let found = model.cross_entropy(hidden, &targets, &weights, nll, Some(found));
+                found.by_hidden.unwrap()
+            });
+            assert_eq!(found.iter().map(|(name, _)| name).collect::<Vec<_>>(), names);
+            for name in &names {
+                let found = numbers(found.get(name).unwrap().clone());
+                check_gradient("qwen3", name, &found, &known);
+            }
+        }
+    }
+}
+
 #[test]
 fn gradients_of_all_weights() {
-    let wanted = ["llama3", "qwen3", "gemma3_text"];
-    for case in cases().iter().map(String::as_str).filter(|case| wanted.contains(case)) {
-        let folder = models().join(case);
-        let device = device().autodiff();
-        let f32 = LoadOptions { dtype: Some(posttrain_model::checkpoint::Dtype::F32) };
-        let model = Decoder::load_with(&folder, &device, &f32).unwrap();
-        let expected = Expected::read(&folder.join("expected.safetensors"));
-        let gradients = Expected::read(&folder.join("gradients.safetensors"));
-        let texts = texts(&expected);
-        let rows: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();
-        let batch = Batch::padded(&rows, 0).unwrap();
+    for case in WITH_GRADIENTS {
+        let (model, batch, known) = with_gradients(case, &device().autodiff());
         let scored = model.logprobs(model.forward(&batch), &Targets::all(&batch));
         let loss = scored.logprobs.mean().neg();
-        let (found, known) = (numbers(loss.clone())[0], gradients.floats("loss").0[0]);
-        assert!(
-            (found / known - 1.0).abs() < tolerance() / 10.0,
-            "{case}: loss {found}, not {known}"
-        );
-        let found = Gradients::of(&model, &mut loss.backward());
-        let mut names = gradients.names();
+        check_loss(case, numbers(loss.clone())[0], &known);
+        let found = Collected::of(&model, &mut loss.backward());
+        let mut names = known.names();
         names.retain(|name| name != "loss");
         assert_eq!(names.len(), found.len(), "{case}");
         for name in names {
-            let (known, _) = gradients.floats(&name);
             let found = &found.iter().find(|(known, _)| *known == name).unwrap().1;
-            let scale = known.iter().fold(0f32, |scale, g| scale.max(g.abs()));
-            let relative = distance(found, &known) / scale;
-            assert!(relative < tolerance(), "{case}: {name} is off by {relative:.1e}");
+            check_gradient(case, &name, found, &known);
         }
     }
 }
 
 /// Collects the gradients by the names of the parameters.
-struct Gradients<'a> {
+struct Collected<'a> {
     of_tensors: &'a mut burn::tensor::Gradients,
     path: Vec<String>,
     found: Vec<(String, Vec<f32>)>,
 }
 
-impl<'a> Gradients<'a> {
+impl<'a> Collected<'a> {
     fn of(model: &Decoder, gradients: &'a mut burn::tensor::Gradients) -> Vec<(String, Vec<f32>)> {
         let mut visitor = Self { of_tensors: gradients, path: vec![], found: vec![] };
         model.visit(&mut visitor);
@@ -260,7 +352,7 @@ impl<'a> Gradients<'a> {
     }
 }
 
-impl burn::module::ModuleVisitor for Gradients<'_> {
+impl burn::module::ModuleVisitor for Collected<'_> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.into());
     }

@@ -1,6 +1,6 @@
 //! Log-probabilities of given tokens, without the logits of whole sequences.
 
-use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{Batch, Decoder};
 use crate::error::Error;
@@ -67,6 +67,17 @@ impl Targets {
         targets
     }
 
+    /// For each token the place of the one before it, in `[batch * time]`.
+    pub(super) fn places(&self) -> &[usize] {
+        &self.places
+    }
+
+    /// Panics where hidden states of `count` tokens are not those of the batch.
+    pub(super) fn assert_of(&self, count: usize) {
+        let inside = self.places.iter().all(|&place| place < count);
+        assert!(inside, "the targets are of another batch than the hidden states");
+    }
+
     /// The tokens, text after text.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -106,7 +117,7 @@ impl TokenLogprobs {
         if self.texts.is_empty() {
             return zeros;
         }
-        let texts = indices(self.texts.iter().copied(), &self.logprobs);
+        let texts = indices(self.texts.iter().copied(), &self.logprobs.device());
         zeros.select_assign(0, texts, self.logprobs.clone(), IndexingUpdateOp::Add)
     }
 }
@@ -121,10 +132,7 @@ impl Decoder {
     /// vocabulary.
     pub fn logprobs(&self, hidden: Tensor<3>, targets: &Targets) -> TokenLogprobs {
         let [batch, time, width] = hidden.dims();
-        assert!(
-            targets.places.iter().all(|&place| place < batch * time),
-            "the targets are of another batch than the hidden states"
-        );
+        targets.assert_of(batch * time);
         self.assert_tokens(&targets.tokens);
         let (texts, count) = (targets.texts.clone(), targets.count);
         if targets.is_empty() {
@@ -133,8 +141,9 @@ impl Decoder {
             return TokenLogprobs { logprobs: none.clone(), entropy: none, texts, count };
         }
         let hidden = hidden.reshape([batch * time, width]);
-        let places = indices(targets.places.iter().copied(), &hidden);
-        let tokens = indices(targets.tokens.iter().map(|&token| token as usize), &hidden);
+        let device = hidden.device();
+        let places = indices(targets.places.iter().copied(), &device);
+        let tokens = indices(targets.tokens.iter().map(|&token| token as usize), &device);
         let h = hidden.select(0, places);
         let both = kernel::logprobs(h, self.head(), tokens, self.logits_form());
         let column = |index| both.clone().narrow(1, index, 1).reshape([-1]);
@@ -142,11 +151,8 @@ impl Decoder {
     }
 }
 
-fn indices<const D: usize>(
-    values: impl Iterator<Item = usize>,
-    like: &Tensor<D>,
-) -> Tensor<1, Int> {
+pub(super) fn indices(values: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> = values.map(|value| value as i32).collect();
     let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), &like.device())
+    Tensor::from_data(TensorData::new(values, [count]), device)
 }

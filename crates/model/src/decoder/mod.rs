@@ -9,6 +9,7 @@ mod backward;
 mod batch;
 mod block;
 mod cache;
+mod cross_entropy;
 mod gradients;
 mod layers;
 mod load;
@@ -28,6 +29,7 @@ pub use backward::{Activations, Noise};
 pub use batch::Batch;
 pub use block::Block;
 pub use cache::KvCache;
+pub use cross_entropy::CrossEntropy;
 pub use gradients::Gradients;
 pub use layers::{Linear, Mlp, Norm};
 pub use load::LoadOptions;
@@ -186,7 +188,6 @@ impl Decoder {
         kernel::Logits {
             scale: 1.0 / self.config.logits_scaling,
             softcap: self.config.final_logit_softcapping,
-            weight_gradient: true,
         }
     }
 

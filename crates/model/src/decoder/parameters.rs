@@ -47,9 +47,17 @@ impl Decoder {
 }
 
 fn describe<const D: usize>(path: &[String], param: &Param<Tensor<D>>) -> Parameter {
-    // On a device without autodiff a parameter says only when it trains whether it would.
-    let trainable = param.clone().train().val().is_require_grad();
-    Parameter { name: path.join("."), shape: param.lazy_shape().to_vec(), trainable }
+    let shape = param.lazy_shape().to_vec();
+    Parameter { name: path.join("."), shape, trainable: trains(param) }
+}
+
+/// Whether a parameter gets a gradient. On a device without autodiff only [`Module::train`] tells.
+pub(super) fn trains<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    let tensor = param.val();
+    if tensor.device().is_autodiff() {
+        return tensor.is_require_grad();
+    }
+    param.clone().train().val().is_require_grad()
 }
 
 #[derive(Default)]

@@ -1,12 +1,13 @@
 //! Gradients. What has no backward of its own here is differentiated through its reference body.
 
-use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, TensorMetadata};
 
+use super::reference::cast;
 use super::{Kernels, Logits};
 
 /// Recomputes the logits of a few rows at a time and turns them into their gradient in place.
@@ -20,13 +21,13 @@ impl<B: Kernels> Backward<B, 2> for LogprobsBackward {
         let dy = grads.consume::<B>(&ops.node);
         let (h, w, targets, logits) = ops.state;
         let [h_node, w_node] = ops.parents;
-        let logits = Logits { weight_gradient: w_node.is_some(), ..logits };
-        let (dh, dw) = B::logprobs_backward(h, w, targets, dy, logits);
+        let dtype = w.dtype();
+        let (dh, dw) = B::logprobs_backward(h, w, targets, dy, logits, w_node.is_some());
         if let Some(node) = h_node {
             grads.register::<B>(node.id, dh);
         }
-        if let Some(node) = w_node {
-            grads.register::<B>(node.id, dw);
+        if let Some((node, dw)) = w_node.zip(dw) {
+            grads.register::<B>(node.id, cast::<B>(dw, dtype));
         }
     }
 }

@@ -8,7 +8,7 @@ use half::bf16;
 
 use super::cpu::logprobs::Head;
 use super::cpu::{self, Weight};
-use super::{Kernels, Logits, Scores, reference};
+use super::{Kernels, Logits, Objective, Scores, Wanted, reference};
 use crate::config::Activation;
 
 fn is_f32(tensors: &[&FlexTensor]) -> bool {
@@ -156,23 +156,42 @@ impl Kernels for Flex {
         targets: IntTensor<Self>,
         dy: FlexTensor,
         logits: Logits,
-    ) -> (FlexTensor, FlexTensor) {
+        with_weight: bool,
+    ) -> (FlexTensor, Option<FlexTensor>) {
         let (h, w, dy) = (contiguous(h), contiguous(w), contiguous(dy));
         let Some(head) = head(&w, logits).filter(|_| is_f32(&[&h, &dy])) else {
-            return reference::logprobs_backward::<Self>(h, w, targets, dy, logits);
+            return reference::logprobs_backward::<Self>(h, w, targets, dy, logits, with_weight);
         };
-        let (dh, dw) = cpu::logprobs::logprobs_backward(
-            slice(&h),
-            &indices(targets),
-            slice(&dy),
-            &head,
-            logits.weight_gradient,
-        );
-        let dw = dw.map_or_else(
-            || tensor(vec![0.0], Shape::from([1, 1])),
-            |dw| reference::cast::<Self>(tensor(dw, w.shape()), w.dtype()),
-        );
-        (tensor(dh, h.shape()), dw)
+        let (targets, dy) = (indices(targets), slice(&dy));
+        let (dh, dw) =
+            cpu::logprobs::logprobs_backward(slice(&h), &targets, dy, &head, with_weight);
+        (tensor(dh, h.shape()), dw.map(|dw| tensor(dw, w.shape())))
+    }
+
+    fn cross_entropy(
+        h: FlexTensor,
+        w: FlexTensor,
+        targets: IntTensor<Self>,
+        weights: FlexTensor,
+        objective: Objective,
+        logits: Logits,
+        wanted: Wanted,
+    ) -> (FlexTensor, Option<FlexTensor>, Option<FlexTensor>) {
+        let (h, w, weights) = (contiguous(h), contiguous(w), contiguous(weights));
+        let Some(head) = head(&w, logits).filter(|_| is_f32(&[&h, &weights])) else {
+            return reference::cross_entropy::<Self>(
+                h, w, targets, weights, objective, logits, wanted,
+            );
+        };
+        let targets = indices(targets);
+        assert_eq!(h.shape()[1], head.dim, "width of the hidden states");
+        let targets = cpu::logprobs::Targets { tokens: &targets, weights: slice(&weights) };
+        let found = cpu::logprobs::cross_entropy(slice(&h), targets, objective, &head, wanted);
+        (
+            tensor(found.rows, Shape::from([targets.tokens.len(), 4])),
+            found.dh.map(|dh| tensor(dh, h.shape())),
+            found.dw.map(|dw| tensor(dw, w.shape())),
+        )
     }
 }
 

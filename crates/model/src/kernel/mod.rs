@@ -10,6 +10,7 @@ mod autodiff;
 pub(crate) mod cpu;
 #[cfg(feature = "flex")]
 mod flex;
+mod objective;
 pub(crate) mod reference;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
@@ -17,6 +18,8 @@ mod tests;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
+
+pub use objective::Objective;
 
 use crate::config::Activation;
 
@@ -100,8 +103,22 @@ pub(crate) trait Kernels: Backend {
         targets: IntTensor<Self>,
         dy: FloatTensor<Self>,
         logits: Logits,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::logprobs_backward::<Self>(h, w, targets, dy, logits)
+        with_weight: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        reference::logprobs_backward::<Self>(h, w, targets, dy, logits, with_weight)
+    }
+
+    #[fusion(default)]
+    fn cross_entropy(
+        h: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        objective: Objective,
+        logits: Logits,
+        gradients: Wanted,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>, Option<FloatTensor<Self>>) {
+        reference::cross_entropy::<Self>(h, w, targets, weights, objective, logits, gradients)
     }
 }
 
@@ -126,8 +143,20 @@ pub(crate) struct Logits {
     pub(crate) scale: f32,
     /// c of c tanh(z / c).
     pub(crate) softcap: Option<f32>,
-    /// Whether the gradient by W is wanted.
-    pub(crate) weight_gradient: bool,
+}
+
+/// Which gradients an operation is to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// By the input.
+    pub(crate) input: bool,
+    /// By the weight.
+    pub(crate) weight: bool,
+}
+
+impl Wanted {
+    /// An evaluation.
+    pub(crate) const NOTHING: Self = Self { input: false, weight: false };
 }
 
 /// Which keys each query sees: those from `low` to before `high` of its sequence. On the device.
@@ -210,4 +239,53 @@ pub(crate) fn logprobs(
 ) -> Tensor<2> {
     let (h, w, targets) = (h.into_dispatch(), w.into_dispatch(), targets.into_dispatch());
     Tensor::from_dispatch(Dispatch::logprobs(h, w, targets, logits))
+}
+
+/// The gradients by h `[n, dim]` and, if wanted, by w in f32, of a loss of which `dy` `[n, 2]` is the
+/// gradient by what [`logprobs`] returns.
+pub(crate) fn logprobs_backward(
+    h: Tensor<2>,
+    w: Tensor<2>,
+    targets: Tensor<1, Int>,
+    dy: Tensor<2>,
+    logits: Logits,
+    with_weight: bool,
+) -> (Tensor<2>, Option<Tensor<2>>) {
+    let (h, w, targets) = (h.into_dispatch(), w.into_dispatch(), targets.into_dispatch());
+    let dy = dy.into_dispatch();
+    let (dh, dw) = Dispatch::logprobs_backward(h, w, targets, dy, logits, with_weight);
+    (Tensor::from_dispatch(dh), dw.map(Tensor::from_dispatch))
+}
+
+/// What a pass over the logits finds for its targets, in f32.
+#[derive(Debug)]
+pub(crate) struct Scored {
+    /// Log-probability of the target, entropy, 1 where no word is likelier, loss: `[n, 4]`.
+    pub(crate) rows: Tensor<2>,
+    /// Gradient of Σ weight · loss by h, `[n, dim]`, in its type,
+    pub(crate) by_hidden: Option<Tensor<2>>,
+    /// and by w.
+    pub(crate) by_weight: Option<Tensor<2>>,
+}
+
+/// The losses of targets with weights `[n]`, and their gradients in the same pass: h `[n, dim]`,
+/// w `[vocabulary, dim]`, targets `[n]`. Logits exist for a few rows at a time.
+pub(crate) fn cross_entropy(
+    h: Tensor<2>,
+    w: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    objective: Objective,
+    logits: Logits,
+    gradients: Wanted,
+) -> Scored {
+    let (h, w, targets) = (h.into_dispatch(), w.into_dispatch(), targets.into_dispatch());
+    let weights = weights.into_dispatch();
+    let (rows, by_hidden, by_weight) =
+        Dispatch::cross_entropy(h, w, targets, weights, objective, logits, gradients);
+    Scored {
+        rows: Tensor::from_dispatch(rows),
+        by_hidden: by_hidden.map(Tensor::from_dispatch),
+        by_weight: by_weight.map(Tensor::from_dispatch),
+    }
 }

@@ -5,7 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DType, TensorMetadata};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice};
 
-use super::{Logits, Scores};
+use super::{Logits, Objective, Scores, Wanted};
 use crate::config::Activation;
 
 /// Logits that exist at a time.
@@ -243,14 +243,12 @@ pub(crate) fn logprobs_backward<B: Backend>(
     targets: IntTensor<B>,
     dy: FloatTensor<B>,
     how: Logits,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let mut dh = Vec::new();
-    let mut dw: Option<FloatTensor<B>> = None;
-    let stored = w.dtype();
-    let w = cast::<B>(w, h.dtype());
-    for (from, to) in chunks(h.shape()[0], w.shape()[0]) {
+    with_weight: bool,
+) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
+    let mut sums = Sums::<B>::new(w, h.dtype(), Wanted { input: true, weight: with_weight });
+    for (from, to) in chunks(h.shape()[0], sums.w.shape()[0]) {
         let h = part::<B>(h.clone(), 0, from, to);
-        let z = logits::<B>(h.clone(), w.clone(), how);
+        let z = logits::<B>(h.clone(), sums.w.clone(), how);
         let dy = part::<B>(dy.clone(), 0, from, to);
         let (a, e) = (part::<B>(dy.clone(), 1, 0, 1), part::<B>(dy, 1, 1, 2));
         let log_p = B::float_sub(z.clone(), log_sum_exp::<B>(z.clone()));
@@ -260,28 +258,111 @@ pub(crate) fn logprobs_backward<B: Backend>(
         let inner = B::float_add(a.clone(), B::float_mul(e, B::float_add(log_p, entropy)));
         let dz = B::float_neg(B::float_mul(p, inner));
         let target = int_part::<B>(targets.clone(), from, to);
-        let mut dz = B::float_scatter(1, dz, target, a, IndexingUpdateOp::Add);
-        if let Some(c) = how.softcap {
-            // d c tanh(x / c) / dx = 1 − (z / c)²
-            let ratio = B::float_div_scalar(z, c.into());
-            let slope = B::float_neg(B::float_mul(ratio.clone(), ratio));
-            dz = B::float_mul(dz, B::float_add_scalar(slope, 1.0_f32.into()));
+        let dz = B::float_scatter(1, dz, target, a, IndexingUpdateOp::Add);
+        sums.add(h, z, dz, how);
+    }
+    let (dh, dw) = sums.take();
+    (dh.expect("wanted"), dw)
+}
+
+pub(crate) fn cross_entropy<B: Backend>(
+    h: FloatTensor<B>,
+    w: FloatTensor<B>,
+    targets: IntTensor<B>,
+    weights: FloatTensor<B>,
+    objective: Objective,
+    how: Logits,
+    gradients: Wanted,
+) -> (FloatTensor<B>, Option<FloatTensor<B>>, Option<FloatTensor<B>>) {
+    let (rows, vocabulary) = (h.shape()[0], w.shape()[0]);
+    let smoothing = objective.smoothing();
+    let mut sums = Sums::<B>::new(w, h.dtype(), gradients);
+    let mut out = Vec::new();
+    for (from, to) in chunks(rows, vocabulary) {
+        let h = part::<B>(h.clone(), 0, from, to);
+        let z = logits::<B>(h.clone(), sums.w.clone(), how);
+        let target = int_part::<B>(targets.clone(), from, to);
+        let log_p = B::float_sub(z.clone(), log_sum_exp::<B>(z.clone()));
+        let p = B::float_exp(log_p.clone());
+        let logprob = B::float_gather(1, log_p.clone(), target.clone());
+        let entropy = B::float_neg(B::float_sum_dim(B::float_mul(p.clone(), log_p.clone()), 1));
+        let settings = burn::backend::get_device_settings::<B>(&z.device());
+        let largest = B::float_max_dim(log_p.clone(), 1);
+        let top1 = B::float_greater_equal(logprob.clone(), largest, settings.bool_dtype);
+        let top1 = B::bool_into_float(top1, FloatDType::F32);
+        let loss = match objective {
+            Objective::Nll => B::float_neg(logprob.clone()),
+            Objective::Dft => {
+                let nll = B::float_neg(logprob.clone());
+                B::float_mul(B::float_exp(logprob.clone()), nll)
+            }
+            Objective::LabelSmoothing(epsilon) => {
+                let own = B::float_mul_scalar(logprob.clone(), (epsilon - 1.0).into());
+                let all = B::float_mul_scalar(B::float_mean_dim(log_p, 1), epsilon.into());
+                B::float_sub(own, all)
+            }
+        };
+        if gradients.input || gradients.weight {
+            // c (p − (1 − ε) δ − ε / V), where c is the weight, times p[t] of DFT
+            let c = B::float_reshape(weights.clone(), Shape::from([rows, 1]));
+            let c = wide::<B>(part::<B>(c, 0, from, to));
+            let c = match objective {
+                Objective::Dft => B::float_mul(c, B::float_exp(logprob.clone())),
+                _ => c,
+            };
+            let every = B::float_sub_scalar(p, (smoothing / vocabulary as f32).into());
+            let dz = B::float_mul(every, c.clone());
+            let own = B::float_mul_scalar(c, (smoothing - 1.0).into());
+            let dz = B::float_scatter(1, dz, target, own, IndexingUpdateOp::Add);
+            sums.add(h, z, dz, how);
         }
-        if how.scale != 1.0 {
-            dz = B::float_mul_scalar(dz, how.scale.into());
-        }
+        out.push(B::float_cat(vec![logprob, entropy, top1, loss], 1));
+    }
+    let (dh, dw) = sums.take();
+    (B::float_cat(out, 0), dh, dw)
+}
+
+/// The gradients by h and W, chunk after chunk.
+struct Sums<B: Backend> {
+    w: FloatTensor<B>,
+    wanted: Wanted,
+    dh: Vec<FloatTensor<B>>,
+    /// In f32.
+    dw: Option<FloatTensor<B>>,
+}
+
+impl<B: Backend> Sums<B> {
+    fn new(w: FloatTensor<B>, dtype: DType, wanted: Wanted) -> Self {
+        Self { w: cast::<B>(w, dtype), wanted, dh: Vec::new(), dw: None }
+    }
+
+    /// Adds what follows from the gradient `dz` by the capped logits `z` of the rows `h`.
+    fn add(&mut self, h: FloatTensor<B>, z: FloatTensor<B>, dz: FloatTensor<B>, how: Logits) {
+        let dz = match how.softcap {
+            Some(c) => {
+                // d c tanh(x / c) / dx = 1 − (z / c)²
+                let ratio = B::float_div_scalar(z, c.into());
+                let slope = B::float_neg(B::float_mul(ratio.clone(), ratio));
+                B::float_mul(dz, B::float_add_scalar(slope, 1.0_f32.into()))
+            }
+            None => dz,
+        };
+        let dz = if how.scale == 1.0 { dz } else { B::float_mul_scalar(dz, how.scale.into()) };
         let dz = cast::<B>(dz, h.dtype());
-        if how.weight_gradient {
-            let part = B::float_matmul(B::float_swap_dims(dz.clone(), 0, 1), h);
-            dw = Some(match dw {
+        if self.wanted.weight {
+            let part = wide::<B>(B::float_matmul(B::float_swap_dims(dz.clone(), 0, 1), h));
+            self.dw = Some(match self.dw.take() {
                 Some(sum) => B::float_add(sum, part),
                 None => part,
             });
         }
-        dh.push(B::float_matmul(dz, w.clone()));
+        if self.wanted.input {
+            self.dh.push(B::float_matmul(dz, self.w.clone()));
+        }
     }
-    let dh = B::float_cat(dh, 0);
-    // Without a gradient by W something small has to stand in its place.
-    let dw = dw.unwrap_or_else(|| part::<B>(part::<B>(dh.clone(), 0, 0, 1), 1, 0, 1));
-    (dh, cast::<B>(dw, stored))
+
+    fn take(self) -> (Option<FloatTensor<B>>, Option<FloatTensor<B>>) {
+        let dh = if self.dh.is_empty() { None } else { Some(B::float_cat(self.dh, 0)) };
+        (dh, self.dw)
+    }
 }

@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod attention;
+mod cross_entropy;
 mod layers;
 mod logprobs;
+
+use std::path::Path;
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::ops::FloatTensorOps as _;
 use burn::backend::{DType, Flex};
 use burn::tensor::{Device, Int, IntDType, Shape, Tensor, TensorData};
+use safetensors::SafeTensors;
 
 /// A float tensor of any rank: the rank of [`Tensor`] is not looked at below its methods.
 type Any = Tensor<1>;
@@ -255,4 +259,32 @@ fn int_rows(values: &[usize], rows: usize, dtype: IntDType, device: &Device) -> 
 /// The primitive that a reference body takes.
 fn int_primitive<const D: usize>(x: Tensor<D, Int>) -> FlexTensor {
     x.try_into_primitive::<Flex>().unwrap()
+}
+
+/// What torch computed, from a file of `tests/fixtures/models`.
+struct Fixture(Vec<u8>);
+
+impl Fixture {
+    fn read(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models");
+        Self(std::fs::read(folder.join(name)).unwrap())
+    }
+
+    /// A vector is a matrix of one column.
+    fn matrix(&self, name: &str) -> Tensor<2> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let view = file.tensor(name).unwrap();
+        let shape = [view.shape()[0], view.shape().get(1).copied().unwrap_or(1)];
+        let numbers = view.data().chunks_exact(4);
+        let numbers: Vec<f32> =
+            numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+        Tensor::from_data(TensorData::new(numbers, shape), &Device::flex())
+    }
+
+    fn targets(&self) -> Vec<usize> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let view = file.tensor("targets").unwrap();
+        let words = view.data().chunks_exact(8);
+        words.map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap()) as usize).collect()
+    }
 }
