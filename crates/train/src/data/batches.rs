@@ -80,7 +80,7 @@ pub struct Window {
     pub padded_tokens: usize,
     /// The step, from 1 on.
     pub step: u64,
-    /// Epochs done after this step: 1.5 is the middle of the second.
+    /// Epochs done after this step, by passes: 1.5 is the middle of the second.
     pub epoch: f64,
 }
 
@@ -187,11 +187,17 @@ impl Batches {
         let from = index as usize * size;
         let until = order.len().min(from + size);
         let mut chosen = order[from..until].to_vec();
-        // The gradient of a window does not depend on who shares a pass, so rows of like length do.
-        chosen.sort_by_key(|&sequence| std::cmp::Reverse(self.sequences.length(sequence as usize)));
-        let passes = chosen.chunks(self.options.per_device_train_batch_size);
-        let micro_batches: Vec<MicroBatch> =
-            passes.map(|pass| self.micro_batch(pass)).collect::<Result<_, _>>()?;
+        if self.options.train_sampling_strategy != SamplingStrategy::Sequential {
+            // The gradient of a window does not depend on who shares a pass, so rows of like length
+            // do: less padding.
+            self.sort_by_length(&mut chosen);
+        }
+        let passes =
+            |sequences: usize| sequences.div_ceil(self.options.per_device_train_batch_size);
+        let micro_batches: Vec<MicroBatch> = chosen
+            .chunks(self.options.per_device_train_batch_size)
+            .map(|pass| self.micro_batch(pass))
+            .collect::<Result<_, _>>()?;
         self.position.step += 1;
         let sum = |count: &dyn Fn(&MicroBatch) -> usize| micro_batches.iter().map(count).sum();
         Ok(Some(Window {
@@ -199,7 +205,7 @@ impl Batches {
             tokens: sum(&|pass| pass.batch.texts().iter().flatten().sum()),
             padded_tokens: sum(&|pass| pass.batch.ids().len()),
             step: self.position.step,
-            epoch: epoch as f64 + (until as f64 / order.len() as f64),
+            epoch: epoch as f64 + passes(until) as f64 / passes(order.len()) as f64,
             micro_batches,
         }))
     }
@@ -207,7 +213,7 @@ impl Batches {
     /// Every sequence once, in the order of their length, the longest first: for an evaluation.
     pub fn pass(&self) -> impl Iterator<Item = Result<MicroBatch, Error>> + '_ {
         let mut order: Vec<u32> = (0..self.sequences.len() as u32).collect();
-        order.sort_by_key(|&sequence| std::cmp::Reverse(self.sequences.length(sequence as usize)));
+        self.sort_by_length(&mut order);
         let size = self.options.per_device_train_batch_size;
         let starts = (0..order.len()).step_by(size);
         starts.map(move |from| self.micro_batch(&order[from..order.len().min(from + size)]))
@@ -216,6 +222,12 @@ impl Batches {
     /// Sequences of a window.
     fn window(&self) -> usize {
         self.options.per_device_train_batch_size * self.options.gradient_accumulation_steps
+    }
+
+    /// The longest first.
+    fn sort_by_length(&self, sequences: &mut [u32]) {
+        let length = |&sequence: &u32| self.sequences.length(sequence as usize);
+        sequences.sort_by_key(|sequence| std::cmp::Reverse(length(sequence)));
     }
 
     fn epoch_order(&self, epoch: u64) -> Vec<u32> {
@@ -321,3 +333,6 @@ fn check_rows(samples: &Samples, max_length: Option<usize>, joined: bool) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,8 @@ impl Lengths {
             return Self::default();
         };
         // The smallest length that a share of the rows does not exceed.
-        let rank = |share: f64| lengths[((lengths.len() as f64 * share).ceil() as usize).max(1) - 1];
+        let rank =
+            |share: f64| lengths[((lengths.len() as f64 * share).ceil() as usize).max(1) - 1];
         let width = (max - min + 1).div_ceil(Self::BARS);
         let bars = (min..=max).step_by(width).map(|from| {
             let to = from + width - 1;

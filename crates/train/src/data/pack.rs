@@ -189,3 +189,6 @@ fn best_fit_decreasing(lengths: &[usize], size: usize) -> Vec<Vec<usize>> {
     }
     bins
 }
+
+#[cfg(test)]
+mod tests;

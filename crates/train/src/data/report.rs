@@ -201,7 +201,8 @@ impl DataReport {
         }
         if let Some(PackingReport { sequences, fill, left_out }) = &self.packing {
             let fill = 100.0 * fill;
-            let value = format!("{sequences} sequences, {fill:.1} % full, {left_out} tokens left out");
+            let value =
+                format!("{sequences} sequences, {fill:.1} % full, {left_out} tokens left out");
             lines.push(("packed", value));
         }
         lines

@@ -34,10 +34,7 @@ pub fn split(samples: &Samples, ratio: f64, seed: u64) -> Result<Split, Error> {
     if groups.len() < 2 {
         return Err(Error::Data {
             row: "the training rows".into(),
-            reason: format!(
-                "{} different rows, expected at least 2 to hold one out",
-                groups.len()
-            ),
+            reason: format!("{} different rows, expected at least 2 to hold one out", groups.len()),
         });
     }
     let mut groups: Vec<(u64, Vec<usize>)> = groups.into_iter().collect();
@@ -166,7 +163,8 @@ mod tests {
     #[test]
     fn rows_of_a_validation_file_are_not_trained_on() {
         let mut counts = RowCounts::default();
-        let left = without_validation(samples([3, 4, 5, 4]), &samples([9, 4]), &mut counts).unwrap();
+        let left =
+            without_validation(samples([3, 4, 5, 4]), &samples([9, 4]), &mut counts).unwrap();
         assert_eq!(texts(&left), [3, 5]);
         let dropped = &counts.dropped[&Reason::InValidation];
         assert_eq!(dropped.rows, 2);
