@@ -2,6 +2,8 @@
 
 pub mod data;
 mod error;
+pub mod optim;
+pub mod schedule;
 pub mod watch;
 
 pub use error::Error;

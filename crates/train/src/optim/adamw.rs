@@ -1,0 +1,106 @@
+//! AdamW (Kingma & Ba 2015, arXiv:1412.6980; Loshchilov & Hutter 2019, arXiv:1711.05101) as
+//! `torch.optim.AdamW` computes it.
+//!
+//! ```text
+//! θ ← θ − η λ θ
+//! m ← m + (1 − β₁)(g − m)
+//! v ← β₂ v + (1 − β₂) g²
+//! θ ← θ − η / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
+//! ```
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::rule::{Part, Step, Stepped, keep};
+use super::slices::{PART, in_place};
+
+/// The settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct AdamW {
+    pub(super) beta1: f64,
+    pub(super) beta2: f64,
+    pub(super) epsilon: f64,
+}
+
+/// The factors of one step, each computed in f64 and rounded once, as PyTorch does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factors {
+    /// 1 − η λ
+    decay: f32,
+    /// 1 − β₁
+    blend1: f32,
+    beta2: f32,
+    /// 1 − β₂
+    blend2: f32,
+    /// 1 / √(1 − β₂ᵗ)
+    correction: f32,
+    epsilon: f32,
+    /// η / (1 − β₁ᵗ)
+    size: f32,
+}
+
+impl AdamW {
+    pub(super) fn parts(shape: [usize; 2]) -> Vec<Part> {
+        vec![Part::numbers("exp_avg", shape), Part::numbers("exp_avg_sq", shape)]
+    }
+
+    pub(super) fn step(
+        self,
+        weight: Tensor<2>,
+        gradient: Tensor<2>,
+        [mean, square]: [Tensor<2>; 2],
+        step: Step,
+    ) -> Stepped {
+        let by = self.factors(step);
+        let stepped = in_place([weight, mean, square], [], gradient, |[w, m, v], [], g| {
+            w.par_chunks_mut(PART)
+                .zip(m.par_chunks_mut(PART).zip(v.par_chunks_mut(PART)))
+                .zip(g.par_chunks(PART))
+                .for_each(|((w, (m, v)), g)| by.update(w, m, v, g));
+        });
+        let [weight, mean, square] = match stepped {
+            Ok((changed, [])) => changed,
+            Err((tensors, [], gradient)) => by.update_tensors(tensors, gradient),
+        };
+        (weight, keep([mean, square]))
+    }
+
+    pub(super) fn factors(self, Step { rate, decay, count }: Step) -> Factors {
+        let power = |beta: f64| 1.0 - beta.powf(count as f64);
+        Factors {
+            decay: (1.0 - rate * decay) as f32,
+            blend1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            blend2: (1.0 - self.beta2) as f32,
+            correction: (1.0 / power(self.beta2).sqrt()) as f32,
+            epsilon: self.epsilon as f32,
+            size: (rate / power(self.beta1)) as f32,
+        }
+    }
+}
+
+impl Factors {
+    /// One pass over everything: memory is what limits it.
+    pub(super) fn update(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+        let n = w.len();
+        let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
+        for i in 0..n {
+            m[i] += self.blend1 * (g[i] - m[i]);
+            v[i] = self.beta2 * v[i] + self.blend2 * g[i] * g[i];
+            let scale = v[i].sqrt() * self.correction + self.epsilon;
+            w[i] = w[i] * self.decay - self.size * m[i] / scale;
+        }
+    }
+
+    pub(super) fn update_tensors(
+        self,
+        [w, m, v]: [Tensor<2>; 3],
+        g: Tensor<2>,
+    ) -> [Tensor<2>; 3] {
+        let m = m.clone() + (g.clone() - m) * self.blend1;
+        let v = v * self.beta2 + g.clone() * g * self.blend2;
+        let scale = v.clone().sqrt() * self.correction + self.epsilon;
+        let w = w * self.decay - m.clone() * self.size / scale;
+        [w, m, v]
+    }
+}
