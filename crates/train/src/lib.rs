@@ -1,9 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+pub mod checkpoint;
+pub mod config;
 pub mod data;
 mod error;
 pub mod optim;
+mod run;
 pub mod schedule;
+mod sft;
 pub mod watch;
+mod weights;
 
 pub use error::Error;
+pub use run::{Found, Go, Learner, Run};
+pub use sft::{evaluate, sft};
+pub use weights::Weights;

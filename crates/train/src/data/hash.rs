@@ -9,7 +9,7 @@ pub(super) const fn mix(bits: u64) -> u64 {
 }
 
 /// Folds numbers into a hash, in their order.
-pub(super) fn fold(start: u64, numbers: impl IntoIterator<Item = u64>) -> u64 {
+pub(crate) fn fold(start: u64, numbers: impl IntoIterator<Item = u64>) -> u64 {
     numbers.into_iter().fold(mix(start), |hash, number| mix(hash ^ number))
 }
 

@@ -24,6 +24,7 @@ mod tokenize;
 pub use batches::{BatchOptions, Batches, MicroBatch, Window};
 pub use counts::{Counted, Example, Reason, RowCounts, Truncated};
 pub use encode::encode;
+pub(crate) use hash::fold;
 pub use lengths::{Bar, Lengths};
 pub use marked::{MarkedPiece, MarkedSample, Marks};
 pub use order::SamplingStrategy;

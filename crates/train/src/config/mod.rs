@@ -1,0 +1,166 @@
+//! Settings as YAML: the names and defaults of transformers, TRL and PEFT where they have them, an error
+//! with a suggestion for what is not known.
+//!
+//! ```
+//! use posttrain_train::config::{Document, SftConfig};
+//! let text = "model: my-model\ndata: rows.jsonl\noutput_dir: out\nlearning_rate: 1e-4\n";
+//! let mut document = Document::parse("sft.yaml", text)?;
+//! document.set("max_steps=20")?;
+//! let config = SftConfig::from_document(document)?;
+//! assert_eq!((config.training.learning_rate, config.training.max_steps), (1e-4, 20));
+//! # Ok::<(), posttrain_train::Error>(())
+//! ```
+
+mod data;
+mod document;
+mod model;
+mod sft;
+mod training;
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+pub use data::{DataArguments, Paths};
+pub use document::Document;
+pub use model::{DtypeChoice, ModelArguments};
+pub use sft::{LossType, SftArguments};
+pub use training::{Resume, TrainingArguments, When};
+
+use crate::Error;
+use crate::data::{BatchOptions, Packing, RowOptions};
+use crate::optim::OptimizerConfig;
+use crate::schedule::ScheduleConfig;
+
+/// Supervised fine-tuning. In the file all sections stand beside each other; `lora` and `quantization`
+/// are mappings of their own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SftConfig {
+    /// The checkpoint, and what of it is trained.
+    pub model: ModelArguments,
+    /// The rows.
+    pub data: DataArguments,
+    /// How long, how much at a time, what is watched and kept.
+    pub training: TrainingArguments,
+    /// The optimizer.
+    pub optim: OptimizerConfig,
+    /// The learning rate over time.
+    pub schedule: ScheduleConfig,
+    /// What is trained of the rows, and by which objective.
+    pub sft: SftArguments,
+}
+
+impl SftConfig {
+    /// Reads a file and sets `key=value` over it.
+    ///
+    /// # Errors
+    /// Those of [`Document`] and [`SftConfig::validate`].
+    pub fn read(path: impl AsRef<Path>, sets: &[String]) -> Result<Self, Error> {
+        let mut document = Document::read(path)?;
+        for set in sets {
+            document.set(set)?;
+        }
+        Self::from_document(document)
+    }
+
+    /// From a file that is read already.
+    ///
+    /// # Errors
+    /// [`Error::ConfigFile`] for keys that are not known and values of the wrong type, and those of
+    /// [`SftConfig::validate`].
+    pub fn from_document(mut document: Document) -> Result<Self, Error> {
+        let config = Self {
+            model: document.section()?,
+            data: document.section()?,
+            training: document.section()?,
+            optim: document.section()?,
+            schedule: document.section()?,
+            sft: document.section()?,
+        };
+        document.finish()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks every value, and those that depend on each other.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key, the value and what is allowed.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.model.name()?;
+        self.data.validate()?;
+        self.training.validate()?;
+        self.optim.validate()?;
+        self.sft.validate()?;
+        Ok(())
+    }
+
+    /// Every setting, those of the file and the defaults, as they stand in a file.
+    pub fn to_json(&self) -> Value {
+        let sections = [
+            serde_json::to_value(&self.model),
+            serde_json::to_value(&self.data),
+            serde_json::to_value(&self.training),
+            serde_json::to_value(&self.optim),
+            serde_json::to_value(&self.schedule),
+            serde_json::to_value(&self.sft),
+        ];
+        let mut all = Map::new();
+        for section in sections {
+            if let Value::Object(section) = section.expect("settings are JSON") {
+                all.extend(section.into_iter().filter(|(_, value)| !value.is_null()));
+            }
+        }
+        Value::Object(all)
+    }
+
+    /// As a file that [`SftConfig::read`] reads to the same.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(&self.to_json()).expect("settings are YAML")
+    }
+
+    /// How rows become token ids.
+    pub fn row_options(&self) -> RowOptions {
+        let mut options = RowOptions::default();
+        options.chat.max_length = Some(self.data.max_length);
+        options.chat.truncation = self.data.truncation_mode;
+        options.chat.turns = self.sft.turns();
+        options.completion_only_loss = self.sft.completion_only_loss.unwrap_or(true);
+        options.bad_rows = self.data.untrained_rows;
+        options.packing = self.packing();
+        options
+    }
+
+    /// How rows share sequences.
+    pub fn packing(&self) -> Option<Packing> {
+        self.sft.packing.then_some(self.sft.packing_strategy)
+    }
+
+    /// How rows become batches.
+    pub fn batch_options(&self, pad_token_id: u32) -> BatchOptions {
+        BatchOptions {
+            per_device_train_batch_size: self.training.per_device_train_batch_size,
+            gradient_accumulation_steps: self.training.gradient_accumulation_steps,
+            num_train_epochs: self.training.num_train_epochs,
+            max_steps: u64::try_from(self.training.max_steps).ok(),
+            max_length: Some(self.data.max_length),
+            packing: self.packing(),
+            padding_free: self.sft.padding_free,
+            shuffle_dataset: self.sft.shuffle_dataset,
+            train_sampling_strategy: self.sft.train_sampling_strategy,
+            seed: self.training.order_seed(),
+            pad_token_id,
+        }
+    }
+
+    /// How validation rows become batches.
+    pub fn eval_batch_options(&self, pad_token_id: u32) -> BatchOptions {
+        let packed = self.sft.eval_packing.unwrap_or(self.sft.packing);
+        BatchOptions {
+            per_device_train_batch_size: self.training.per_device_eval_batch_size,
+            gradient_accumulation_steps: 1,
+            packing: packed.then_some(self.sft.packing_strategy),
+            ..self.batch_options(pad_token_id)
+        }
+    }
+}

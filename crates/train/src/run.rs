@@ -1,0 +1,400 @@
+//! What surrounds the loop of a recipe: steps, evaluations, checkpoints, observers. The recipe owns the
+//! model and calls; nothing here calls back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use posttrain_model::{CrossEntropy, Decoder};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{Checkpoints, read_state, write_file};
+use crate::config::{Resume, TrainingArguments, When};
+use crate::data::{Batches, MicroBatch, Position, Window};
+use crate::error::Error;
+use crate::optim::{Ema, Optimizer, OptimizerConfig};
+use crate::watch::{
+    Checkpoint, Detector, EvalMetrics, METRICS, Observer, RunInfo, Selection, SelectionState,
+    StepMetrics, Stop, Summary,
+};
+use crate::weights::Weights;
+
+/// Names of the files of a checkpoint beside its weights.
+const OPTIMIZER: &str = "optimizer.safetensors";
+const EMA: &str = "ema.safetensors";
+/// What a run writes of the batch at which it stopped.
+const BAD_BATCH: &str = "bad_batch.jsonl";
+
+/// A run in its folder.
+pub struct Run<'a> {
+    arguments: TrainingArguments,
+    checkpoints: Checkpoints,
+    observer: &'a mut dyn Observer,
+    resumed: Option<(PathBuf, State)>,
+    state: State,
+    selection: Selection,
+    total_steps: u64,
+    started: Instant,
+    step_started: Instant,
+    loss_sum: f64,
+    summary: Summary,
+}
+
+/// What a checkpoint says beside weights and optimizer.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    step: u64,
+    position: Option<Position>,
+    selection: SelectionState,
+    detector: Detector,
+    seed: u64,
+}
+
+/// What a step changes besides the model.
+#[derive(Debug)]
+pub struct Learner {
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// The average of the weights, if one is wanted.
+    pub ema: Option<Ema>,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Go {
+    /// With the next step.
+    On,
+    /// No further.
+    Stop,
+}
+
+/// What the passes of a step, or of an evaluation, found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Found {
+    /// The objective, as the passes weighted it.
+    pub loss: f64,
+    /// Trained tokens.
+    pub targets: u64,
+    /// Σ −log p over them.
+    pub nll: f64,
+    /// Σ of the entropies.
+    pub entropy: f64,
+    /// How many had the highest probability.
+    pub top1: u64,
+}
+
+impl Found {
+    /// Adds a pass.
+    pub fn add(&mut self, pass: &CrossEntropy) {
+        let sum = |numbers: &[f32]| numbers.iter().copied().map(f64::from).sum::<f64>();
+        self.loss += pass.loss;
+        self.targets += pass.logprobs.len() as u64;
+        self.nll -= sum(&pass.logprobs);
+        self.entropy += sum(&pass.entropy);
+        self.top1 += pass.top1.iter().filter(|&&top1| top1).count() as u64;
+    }
+
+    /// −log p, entropy and accuracy, for each trained token.
+    pub fn means(&self) -> (f64, f64, f64) {
+        let count = self.targets.max(1) as f64;
+        (self.nll / count, self.entropy / count, self.top1 as f64 / count)
+    }
+
+    /// As the metrics of a step; gradient norm and learning rate are the recipe's to say.
+    pub fn metrics(&self, window: &Window) -> StepMetrics {
+        let (nll, entropy, accuracy) = self.means();
+        let rows = window.micro_batches.iter().flat_map(|batch| batch.rows.iter().flatten());
+        StepMetrics {
+            step: window.step,
+            epoch: window.epoch,
+            loss: self.loss,
+            nll,
+            entropy: Some(entropy),
+            mean_token_accuracy: Some(accuracy),
+            tokens: window.tokens as u64,
+            trained_tokens: window.trained_tokens as u64,
+            rows: rows.map(ToString::to_string).collect(),
+            ..StepMetrics::default()
+        }
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Opens the folder of a run. Where an earlier run left checkpoints, `resume_from_checkpoint` goes
+    /// on with one of them and `overwrite_output_dir` moves the folder aside.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the folder holds checkpoints and neither is set, [`Error::Checkpoint`] when
+    /// there is none to go on with, [`Error::Io`].
+    pub fn open(arguments: &TrainingArguments, observer: &'a mut dyn Observer) -> Result<Self, Error> {
+        let folder = &arguments.output_dir;
+        let wanted = match &arguments.resume_from_checkpoint {
+            Resume::From(path) => Some(path.clone()),
+            Resume::Newest(_) => None,
+        };
+        let resume = arguments.resume_from_checkpoint != Resume::Newest(false);
+        let mut checkpoints = Checkpoints::open(folder)?;
+        if !resume && !is_new(folder)? {
+            if !arguments.overwrite_output_dir {
+                return Err(Error::config(
+                    "output_dir",
+                    format!("{} with what an earlier run left", folder.display()),
+                    "an empty folder, or `resume_from_checkpoint: true` to go on, or \
+                     `overwrite_output_dir: true` to move it aside",
+                ));
+            }
+            move_aside(folder)?;
+            checkpoints = Checkpoints::open(folder)?;
+        }
+        let newest = || -> Result<Option<PathBuf>, Error> {
+            Ok(checkpoints.list()?.pop().map(|(_, path)| path))
+        };
+        let from = match wanted {
+            Some(path) => Some(path),
+            None if resume => newest()?,
+            None => None,
+        };
+        let resumed = from.map(|path| Ok::<_, Error>((path.clone(), read_state(&path)?))).transpose()?;
+        let now = Instant::now();
+        let state = resumed.as_ref().map(|(_, state): &(_, State)| state.clone()).unwrap_or_default();
+        let selection = arguments.selection()?.with_state(state.selection.clone());
+        Ok(Self {
+            arguments: arguments.clone(),
+            checkpoints,
+            observer,
+            resumed,
+            state,
+            selection,
+            total_steps: 0,
+            started: now,
+            step_started: now,
+            loss_sum: 0.0,
+            summary: Summary::default(),
+        })
+    }
+
+    /// The checkpoint with which the run goes on.
+    pub fn resumed_from(&self) -> Option<&Path> {
+        self.resumed.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// Steps made so far.
+    pub fn step(&self) -> u64 {
+        self.state.step
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
+    }
+
+    /// Makes the optimizer, or reads it from the checkpoint, puts the data where that left it, and tells
+    /// the observer that the run begins.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when the checkpoint is of another run: other data, seed or optimizer; those
+    /// of [`Optimizer::new`].
+    pub fn start(
+        &mut self,
+        mut info: RunInfo,
+        model: &Decoder,
+        optim: &OptimizerConfig,
+        batches: &mut Batches,
+    ) -> Result<Learner, Error> {
+        let (rate, decay) = (self.arguments.learning_rate, self.arguments.ema_decay);
+        let learner = match &self.resumed {
+            None => Learner {
+                optimizer: Optimizer::new(optim, rate, model)?,
+                ema: decay.map(|decay| Ema::new(decay, model)).transpose()?,
+            },
+            Some((path, state)) => {
+                let fail = |reason: String| Error::Checkpoint { path: path.clone(), reason };
+                if state.seed != self.arguments.seed {
+                    let (found, now) = (state.seed, self.arguments.seed);
+                    return Err(fail(format!("it was made with seed {found}, not {now}")));
+                }
+                let position = state.position.as_ref();
+                batches.resume(position.ok_or_else(|| fail("no place in the data".into()))?)?;
+                info.resumed_from = Some(state.step);
+                let average = |decay| Ema::load(path.join(EMA), decay, model);
+                Learner {
+                    optimizer: Optimizer::load(path.join(OPTIMIZER), optim, rate, model)?,
+                    ema: decay.map(average).transpose()?,
+                }
+            }
+        };
+        self.state.seed = self.arguments.seed;
+        self.total_steps = batches.total_steps();
+        info.total_steps = self.total_steps;
+        self.started = Instant::now();
+        self.step_started = self.started;
+        self.observer.start(&info)?;
+        Ok(learner)
+    }
+
+    /// Refuses a step whose loss or gradient is not finite, before it reaches the weights.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`]; the rows of the window are written beside the run's other files.
+    pub fn check(&self, window: &Window, loss: f64, grad_norm: f64) -> Result<(), Error> {
+        let found = [("the loss", loss), ("the gradient norm", grad_norm)];
+        let Some((what, found)) = found.into_iter().find(|(_, value)| !value.is_finite()) else {
+            return Ok(());
+        };
+        let batch = self.arguments.output_dir.join(BAD_BATCH);
+        write_file(&batch, lines(window).as_bytes())?;
+        Err(Error::NotFinite { step: window.step, what, found, batch })
+    }
+
+    /// Ends a step: tells the observer, evaluates and writes a checkpoint where that is due.
+    ///
+    /// # Errors
+    /// Those of the observer, the evaluation and the checkpoint.
+    pub fn end_step(
+        &mut self,
+        metrics: StepMetrics,
+        model: &Decoder,
+        weights: &Weights,
+        learner: &Learner,
+        batches: &Batches,
+        evaluate: impl FnOnce(&Decoder) -> Result<Option<EvalMetrics>, Error>,
+    ) -> Result<Go, Error> {
+        let step = metrics.step;
+        self.state.step = step;
+        self.state.position = Some(batches.position().clone());
+        let metrics = StepMetrics { seconds: self.step_started.elapsed().as_secs_f64(), ..metrics };
+        self.loss_sum += metrics.loss;
+        self.summary.tokens += metrics.tokens;
+        self.summary.trained_tokens += metrics.trained_tokens;
+        self.summary.step = step;
+        self.summary.peak_memory = metrics.peak_memory;
+        self.observer.step(&metrics)?;
+        for warning in self.state.detector.step(&metrics) {
+            self.observer.warning(&warning)?;
+        }
+
+        let (last, epoch_ends) = (step == self.total_steps, metrics.epoch.fract() == 0.0);
+        let due = |when, every| match when {
+            When::No => false,
+            When::Steps => step.is_multiple_of(every) || last,
+            When::Epoch => epoch_ends || last,
+        };
+        let mut go = if last { Go::Stop } else { Go::On };
+        let mut best = false;
+        if due(self.arguments.eval_strategy, self.arguments.eval_every()) {
+            let averaged = learner.ema.as_ref().map(|ema| ema.applied_to(model));
+            if let Some(found) = evaluate(averaged.as_ref().unwrap_or(model))? {
+                self.observer.evaluation(&found)?;
+                let verdict = self.selection.observe(&found)?;
+                self.state.selection = self.selection.state().clone();
+                best = verdict.best;
+                if verdict.stop && !last {
+                    self.summary.stop = Stop::Early;
+                    go = Go::Stop;
+                }
+            }
+        }
+        let save = due(self.arguments.save_strategy, self.arguments.save_steps);
+        if save || (go == Go::Stop && self.arguments.save_strategy != When::No) {
+            self.save(model, weights, learner, best)?;
+        }
+        self.step_started = Instant::now();
+        Ok(go)
+    }
+
+    fn save(
+        &mut self,
+        model: &Decoder,
+        weights: &Weights,
+        learner: &Learner,
+        best: bool,
+    ) -> Result<(), Error> {
+        let step = self.state.step;
+        let path = self.checkpoints.write(step, &self.state, |folder| {
+            weights.save_state(model, folder)?;
+            learner.optimizer.save(folder.join(OPTIMIZER))?;
+            learner.ema.as_ref().map_or(Ok(()), |ema| ema.save(folder.join(EMA)))
+        })?;
+        if let Some(keep) = self.arguments.save_total_limit {
+            let spare: Vec<u64> = self.selection.best().map(|(_, step)| step).into_iter().collect();
+            self.checkpoints.prune(keep, &spare)?;
+        }
+        self.observer.checkpoint(&Checkpoint { step, path, best })
+    }
+
+    /// The folder of the checkpoint with the best evaluation, if it is still there.
+    pub fn best_checkpoint(&self) -> Option<PathBuf> {
+        let path = self.checkpoints.path(self.selection.best()?.1);
+        path.is_dir().then_some(path)
+    }
+
+    /// Ends the run, also one that failed: the observer gets its summary.
+    ///
+    /// # Errors
+    /// Those of the observer.
+    pub fn end(mut self, failed: Option<&Error>, output: Option<PathBuf>) -> Result<Summary, Error> {
+        if let Some(error) = failed {
+            self.summary.stop = Stop::Failed(error.to_string());
+        }
+        let first = self.resumed.as_ref().map_or(0, |(_, state)| state.step);
+        let steps = self.summary.step.saturating_sub(first).max(1);
+        self.summary.train_loss = self.loss_sum / steps as f64;
+        self.summary.seconds = self.started.elapsed().as_secs_f64();
+        self.summary.best = self.selection.best();
+        self.summary.output = output;
+        self.observer.end(&self.summary)?;
+        Ok(self.summary)
+    }
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// The texts of a window, one JSON object each: their rows, ids and trained ids.
+fn lines(window: &Window) -> String {
+    let mut out = String::new();
+    for MicroBatch { batch, targets, rows } in &window.micro_batches {
+        let lengths = (0..).zip(batch.texts()).flat_map(|(row, texts)| {
+            let starts = texts.iter().scan(row * batch.time(), |start, &length| {
+                let from = *start;
+                *start += length;
+                Some((from, length))
+            });
+            starts.collect::<Vec<_>>()
+        });
+        for (text, ((from, length), rows)) in lengths.zip(rows).enumerate() {
+            let trained = targets.texts().iter().zip(targets.tokens());
+            let trained: Vec<u32> =
+                trained.filter(|(of, _)| **of == text).map(|(_, &id)| id).collect();
+            let rows: Vec<String> = rows.iter().map(ToString::to_string).collect();
+            let ids = &batch.ids()[from..from + length];
+            let line = serde_json::json!({ "rows": rows, "ids": ids, "trained_ids": trained });
+            out += &format!("{line}\n");
+        }
+    }
+    out
+}
+
+/// Whether no run has made a step or a model here.
+fn is_new(folder: &Path) -> Result<bool, Error> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        names.push(entry.map_err(Error::io(folder))?.file_name().to_string_lossy().into_owned());
+    }
+    let of_a_run = |name: &String| {
+        name == METRICS || name.starts_with("checkpoint-") || name.ends_with(".safetensors")
+    };
+    Ok(!names.iter().any(of_a_run))
+}
+
+/// Renames a folder to the first free name with a number behind it.
+fn move_aside(folder: &Path) -> Result<(), Error> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let free = (1..).map(|n| folder.with_file_name(format!("{name}.{n}"))).find(|p| !p.exists());
+    let free = free.expect("some number is free");
+    fs::rename(folder, free).map_err(Error::io(folder))
+}

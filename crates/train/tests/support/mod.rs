@@ -1,0 +1,129 @@
+//! What several tests need: the fixtures, and an observer that remembers.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use posttrain_model::{Decoder, device};
+use posttrain_train::config::{Document, SftConfig};
+use posttrain_train::data::{Batches, RowId, Sample, Samples};
+use posttrain_train::watch::{Checkpoint, EvalMetrics, Observer, RunInfo, StepMetrics, Summary, Warning};
+use posttrain_train::{Error, Run, Weights, sft};
+use serde_json::Value;
+
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+}
+
+/// The device of `POSTTRAIN_DEVICE`, or the CPU.
+pub(crate) fn device() -> burn::tensor::Device {
+    device::choose(None).unwrap()
+}
+
+pub(crate) fn json(path: &str) -> Value {
+    serde_json::from_slice(&fs::read(fixtures().join(path)).unwrap()).unwrap()
+}
+
+/// The rows of `tests/fixtures/sft`, encoded by transformers.
+pub(crate) fn samples() -> Samples {
+    let mut samples = Samples::default();
+    let lines = fs::read_to_string(fixtures().join("sft/encoded.jsonl")).unwrap();
+    for (line, number) in lines.lines().zip(1..) {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let numbers = |key: &str| -> Vec<u64> {
+            row[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+        };
+        let ids = numbers("ids").into_iter().map(|id| id as u32).collect();
+        let trained = numbers("trained").into_iter().map(|trained| trained == 1).collect();
+        samples.push(&Sample { ids, trained, row: RowId::new("rows.jsonl", number) }).unwrap();
+    }
+    samples
+}
+
+/// A configuration for the tiny model of `tests/fixtures/sft`, with settings in YAML over it.
+pub(crate) fn config(output: &Path, settings: &str) -> SftConfig {
+    let text = format!(
+        "model: {}\ndata: rows.jsonl\noutput_dir: {}\nmax_length: 512\n\
+         gradient_checkpointing: false\neval_strategy: 'no'\n{settings}",
+        fixtures().join("sft/model").display(),
+        output.display()
+    );
+    SftConfig::from_document(Document::parse("test.yaml", &text).unwrap()).unwrap()
+}
+
+/// Remembers what it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) started: Option<RunInfo>,
+    pub(crate) steps: Vec<StepMetrics>,
+    pub(crate) evaluations: Vec<EvalMetrics>,
+    pub(crate) checkpoints: Vec<Checkpoint>,
+    pub(crate) warnings: Vec<Warning>,
+    pub(crate) summary: Option<Summary>,
+}
+
+impl Observer for Memory {
+    fn start(&mut self, run: &RunInfo) -> Result<(), Error> {
+        self.started = Some(run.clone());
+        Ok(())
+    }
+    fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
+        self.steps.push(step.clone());
+        Ok(())
+    }
+    fn evaluation(&mut self, evaluation: &EvalMetrics) -> Result<(), Error> {
+        self.evaluations.push(evaluation.clone());
+        Ok(())
+    }
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.checkpoints.push(checkpoint.clone());
+        Ok(())
+    }
+    fn warning(&mut self, warning: &Warning) -> Result<(), Error> {
+        self.warnings.push(warning.clone());
+        Ok(())
+    }
+    fn end(&mut self, summary: &Summary) -> Result<(), Error> {
+        self.summary = Some(summary.clone());
+        Ok(())
+    }
+}
+
+/// Trains as the configuration says, on the rows given, and remembers.
+pub(crate) fn train(
+    config: &SftConfig,
+    rows: Samples,
+    validation: Option<Samples>,
+) -> Result<(Decoder, Memory), Error> {
+    let mut memory = Memory::default();
+    let mut run = Run::open(&config.training, &mut memory)?;
+    let base = PathBuf::from(config.model.name()?);
+    let (weights, model) = Weights::load(config, &base, run.resumed_from(), &device())?;
+    let mut batches = Batches::new(rows, config.batch_options(0))?;
+    let validation =
+        validation.map(|rows| Batches::new(rows, config.eval_batch_options(0))).transpose()?;
+    let info = RunInfo::default();
+    let result =
+        sft(model, &weights, &mut batches, validation.as_ref(), config, info, &mut run);
+    run.end(result.as_ref().err(), None)?;
+    Ok((result?, memory))
+}
+
+/// The trained weights by name.
+pub(crate) fn weights(model: &Decoder) -> Vec<(String, Vec<f32>)> {
+    let mut found = Vec::new();
+    let _ = model.clone().map_trainable(&mut |parameter, tensor| {
+        let numbers = tensor.clone().into_data().convert::<f32>().iter::<f32>().collect();
+        found.push((parameter.name.clone(), numbers));
+        tensor
+    });
+    found
+}
+
+/// A weight by its name in a fixture.
+pub(crate) fn named<'a>(
+    found: &'a std::collections::BTreeMap<String, Vec<f32>>,
+    name: &str,
+) -> &'a [f32] {
+    found.get(name).unwrap_or_else(|| panic!("no trained weight {name} among {:?}", found.keys()))
+}
