@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use posttrain_train::watch::chart::Bars;
-use posttrain_train::watch::html::{marked, table};
+use posttrain_train::watch::html::table;
 use posttrain_train::watch::{
     Checkpoint, Detector, EvalMetrics, JsonLines, METRICS, Observer, Report, RunInfo, Selection,
     StepMetrics, Summary, TensorBoard, WARNINGS, Warning, flops_per_token, mfu, read_lines,
@@ -85,21 +85,16 @@ fn run_info(resumed_from: Option<u64>) -> RunInfo {
             .collect(),
     };
     run.data_report = format!(
-        "{}<h3>Lengths</h3><div style=\"max-width:640px\">{}</div><h3>The first row, trained text marked</h3>{}",
+        "<section class=\"data-report\">{}{}<p class=\"warning\">12 rows dropped: too long</p>\
+         <p>First row:</p><pre>&lt;|user|&gt;\nHow many clips did Natalia sell in May?\n&lt;|assistant|&gt;\n\
+         <mark>In May she sold 48 / 2 = 24 clips.\n#### 24&lt;|end|&gt;</mark></pre></section>",
         table([
             ("rows", "7,473"),
             ("tokens", "1,842,113"),
             ("trained tokens", "903,221 (49.0 %)"),
-            ("truncated", "0")
+            ("truncated", "0"),
         ]),
         lengths.to_svg(),
-        marked([
-            (
-                "<|user|>\nNatalia sold clips to 48 of her friends in April, and then half as many in May. How many?\n<|assistant|>\n",
-                false
-            ),
-            ("In May she sold 48 / 2 = 24 clips, so 48 + 24 = 72 in all.\n#### 72<|end|>", true),
-        ])
     );
     run.total_steps = STEPS;
     run.resumed_from = resumed_from;

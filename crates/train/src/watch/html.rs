@@ -64,27 +64,6 @@ fn plain(leaf: &Json) -> String {
     }
 }
 
-/// A text in pieces, those that are trained on marked.
-///
-/// ```
-/// use posttrain_train::watch::html::marked;
-/// let html = marked([("<|user|>Hi<|assistant|>", false), ("Hello!", true)]);
-/// assert_eq!(html, "<pre>&lt;|user|&gt;Hi&lt;|assistant|&gt;<mark>Hello!</mark></pre>");
-/// ```
-pub fn marked<T: AsRef<str>>(pieces: impl IntoIterator<Item = (T, bool)>) -> String {
-    let mut out = String::from("<pre>");
-    for (text, trained) in pieces {
-        let text = escape(text.as_ref());
-        if trained {
-            _ = write!(out, "<mark>{text}</mark>");
-        } else {
-            out.push_str(&text);
-        }
-    }
-    out.push_str("</pre>");
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
