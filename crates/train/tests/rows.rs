@@ -67,7 +67,7 @@ fn labels(samples: &Samples, index: usize) -> Vec<i64> {
 
 #[test]
 fn ids_and_labels_equal_those_of_trl() {
-    let file = std::fs::read_to_string(fixtures().join("data/rows.json")).unwrap();
+    let file = std::fs::read_to_string(fixtures().join("rows/rows.json")).unwrap();
     let cases: Vec<Json> = serde_json::from_str(&file).unwrap();
     let mut compared = 0;
     for case in &cases {
