@@ -111,8 +111,7 @@ fn gradient(inputs: &SafeTensors<'_>, step: u64, name: &str, shape: &[usize]) ->
 /// The largest difference relative to the number or to the root mean square, whichever is larger.
 fn off(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
-    let square: f64 = expected.iter().map(|&x| f64::from(x).powi(2)).sum();
-    let rms = (square / expected.len() as f64).sqrt();
+    let rms = (squares(expected) / expected.len() as f64).sqrt();
     let differences = found.iter().zip(expected).map(|(&found, &expected)| {
         let (found, expected) = (f64::from(found), f64::from(expected));
         if found == expected { 0.0 } else { (found - expected).abs() / expected.abs().max(rms) }
@@ -183,11 +182,15 @@ fn sums(found: &[f32], Sums { sum, norm }: &Sums, limit: f64, what: &str) {
     assert!((found_sum - sum).abs() <= limit * size, "{what}: sum {found_sum}, not {sum}");
 }
 
+/// Codes of numbers that differ in the last place may differ by one.
 fn same_codes(expected: &SafeTensors<'_>, key: &str, found: &Tensor<2, burn::tensor::Int>) {
     let Ok(expected) = expected.tensor(key) else { return };
     let found = found.clone().into_data();
-    let differ = found.as_bytes().iter().zip(expected.data()).filter(|(a, b)| a != b).count();
-    assert!(differ == 0, "{key}: {differ} codes differ");
+    let pairs = found.as_bytes().iter().zip(expected.data());
+    let steps: Vec<u8> = pairs.map(|(a, b)| a.abs_diff(*b)).collect();
+    let differ = steps.iter().filter(|&&step| step > 0).count();
+    assert!(steps.iter().all(|&step| step <= 1), "{key}");
+    assert!(differ * 10_000 <= steps.len(), "{key}: {differ} of {} codes differ", steps.len());
 }
 
 /// The tables, and rounding to them: exactly those of bitsandbytes.
@@ -210,6 +213,40 @@ fn codes_of_bitsandbytes() {
             table.dequantize(codes, scale, &mut wide);
             assert_eq!(wide, widened);
         }
+    }
+}
+
+/// A difference on purpose: the CPU library of bitsandbytes rounds numbers to multiples of 2⁻¹⁵ of
+/// the largest before it looks for their code, so that a zero becomes 1.5e-5 and a weight without
+/// gradient moves. Before there are codes all agree, and codes of numbers well above 2⁻¹⁵ are the
+/// same but for those half-way between two.
+#[test]
+fn the_cpu_library_of_bitsandbytes_is_coarser() {
+    let (inputs, expected) = (file("inputs.safetensors"), file("adamw8bit.safetensors"));
+    let inputs = SafeTensors::deserialize(&inputs).unwrap();
+    let expected = SafeTensors::deserialize(&expected).unwrap();
+    let start = floats(&inputs, "param.matrix").unwrap();
+    let weights = [weight("model.matrix", &[64, 96], start)];
+    let mut optimizer = optimizer(&config("{optim: adamw_8bit, weight_decay: 0.01}"), &weights);
+    let [(_, weight)] = weights;
+    let gradient = gradient(&inputs, 0, "matrix", &[64, 96]);
+    let weight = optimizer.update(0.01, "model.matrix", weight, gradient);
+    let off = off(&numbers(&weight), &floats(&expected, "1.param.matrix").unwrap());
+    assert!(off < 1e-6, "{off}");
+    let kept = &optimizer.slots["model.matrix"].kept;
+    for (index, table) in [&*SIGNED, &*UNSIGNED].into_iter().enumerate() {
+        let Kept::Codes(codes) = &kept[index] else { panic!("codes come first") };
+        let codes = codes.clone().into_data();
+        let theirs = expected.tensor(&format!("1.state{}.matrix", index + 1)).unwrap();
+        let (mut large, mut differ) = (0, 0);
+        for (&ours, &theirs) in codes.as_bytes().iter().zip(theirs.data()) {
+            if table.values[usize::from(ours)].abs() > 0.01 {
+                large += 1;
+                differ += u8::from(ours != theirs);
+                assert!(ours.abs_diff(theirs) <= 1);
+            }
+        }
+        assert!(large > 1000 && differ < 50, "{differ} of {large}");
     }
 }
 
@@ -244,6 +281,10 @@ fn schedules_of_transformers() {
     }
 }
 
+fn squares(numbers: &[f32]) -> f64 {
+    numbers.iter().map(|&x| f64::from(x).powi(2)).sum()
+}
+
 #[test]
 fn clipping_of_pytorch() {
     #[derive(Deserialize)]
@@ -257,18 +298,21 @@ fn clipping_of_pytorch() {
     let inputs = file("inputs.safetensors");
     let inputs = SafeTensors::deserialize(&inputs).unwrap();
     for Run { step, max_norm, norm, after, first } in json::<Vec<Run>>("clipping.json") {
-        let mut gradients = Gradients::default();
+        let (mut gradients, mut exact) = (Gradients::default(), 0.0);
         for (name, shape) in SHAPES {
-            gradients.add(name, gradient(&inputs, step, name, shape));
+            let gradient = gradient(&inputs, step, name, shape);
+            exact += squares(&numbers(&gradient));
+            gradients.add(name, gradient);
         }
+        let exact = exact.sqrt();
         let found = clip_global_norm(&mut gradients, max_norm);
-        // PyTorch adds the squares in f32.
-        assert!((found / norm - 1.0).abs() < 1e-6, "{found}, not {norm}");
+        assert!((found / exact - 1.0).abs() < 1e-12, "{found}, not {exact}");
+        // PyTorch adds the squares in f32, and is off by 4e-6.
+        assert!((found / norm - 1.0).abs() < 1e-5, "{found}, not {norm}");
         for (name, gradient) in gradients.iter() {
             let gradient = numbers(gradient);
-            let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            assert!((norm / after[name] - 1.0).abs() < 1e-6, "{name}: {norm}");
-            assert!((f64::from(gradient[0]) / first[name] - 1.0).abs() < 1e-6, "{name}");
+            assert!((squares(&gradient).sqrt() / after[name] - 1.0).abs() < 1e-5, "{name}");
+            assert!((f64::from(gradient[0]) / first[name] - 1.0).abs() < 1e-5, "{name}");
         }
     }
 }
