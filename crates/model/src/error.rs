@@ -74,6 +74,17 @@ pub enum Error {
         /// Found with another shape: name, found, expected.
         misshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
     },
+    /// A merged model does not say what the adapted one says.
+    #[error(
+        "the logits of the merged model differ from those of the adapted one by {distance:e} of the \
+         largest, tolerated is {tolerance:e}"
+    )]
+    MergeMismatch {
+        /// The largest difference of a logit, divided by the largest logit.
+        distance: f32,
+        /// The largest that is tolerated.
+        tolerance: f32,
+    },
     /// A device that is not compiled in or not present.
     #[error("device `{name}`: {reason}; compiled in: {available}")]
     Device {

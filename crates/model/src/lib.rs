@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod adapter;
 pub mod arch;
 pub mod checkpoint;
 pub mod config;
@@ -8,11 +9,13 @@ pub mod device;
 mod error;
 mod generate;
 mod kernel;
+pub mod quant;
 pub mod rope;
 
 pub use decoder::{
-    Activations, Attention, Batch, Block, Body, CrossEntropy, Decoder, Embedding, Gradients,
-    KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Targets, TokenLogprobs,
+    Activations, Attention, Batch, Block, Body, CrossEntropy, Decoder, Embedding, Factor,
+    Gradients, KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Targets, TokenLogprobs,
+    Weight,
 };
 pub use error::Error;
 pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};

@@ -221,7 +221,8 @@ const WITH_GRADIENTS: [&str; 3] = ["llama3", "qwen3", "gemma3_text"];
 /// A model in f32 with its batch and the known gradients.
 fn with_gradients(case: &str, device: &Device) -> (Decoder, Batch, Expected) {
     let folder = models().join(case);
-    let f32 = LoadOptions { dtype: Some(posttrain_model::checkpoint::Dtype::F32) };
+    let dtype = Some(posttrain_model::checkpoint::Dtype::F32);
+    let f32 = LoadOptions { dtype, ..LoadOptions::default() };
     let model = Decoder::load_with(&folder, device, &f32).unwrap();
     let texts = texts(&Expected::read(&folder.join("expected.safetensors")));
     let rows: Vec<&[u32]> = texts.iter().map(|(ids, _)| ids.as_slice()).collect();

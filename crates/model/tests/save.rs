@@ -60,7 +60,7 @@ fn a_model_in_several_shards_and_another_type_answers_the_same() {
     assert!(!saved.path().join("model.safetensors.index.json").exists());
     assert_eq!(logits(&again), logits(&model));
     let narrow = Decoder::load(saved.path(), &device()).unwrap();
-    let widened = LoadOptions { dtype: Some(Dtype::F32) };
+    let widened = LoadOptions { dtype: Some(Dtype::F32), ..LoadOptions::default() };
     let wide = Decoder::load_with(saved.path(), &device(), &widened).unwrap();
     // On the CPU a bf16 weight is used as the f32 of the same value.
     assert_eq!(logits(&narrow), logits(&wide));

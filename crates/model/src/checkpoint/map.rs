@@ -28,6 +28,22 @@ impl SharedBytes {
         Ok(Self { map: Arc::new(map), range })
     }
 
+    /// Tells the system that these bytes will not be needed soon. What a mapped file has in memory
+    /// counts as this process's own until then.
+    pub(super) fn forget(&self) {
+        #[cfg(unix)]
+        {
+            // SAFETY: the map is of a file and read-only, so its pages come back from the file with
+            // the same content when they are read again.
+            let advised = unsafe {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                self.map.unchecked_advise_range(advice, self.range.start, self.range.len())
+            };
+            // Advice that is not taken changes nothing.
+            let _ = advised;
+        }
+    }
+
     /// A part of these bytes, `range` counting from their start.
     ///
     /// # Panics

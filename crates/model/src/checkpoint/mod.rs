@@ -31,7 +31,9 @@ pub use layout::{Layout, TensorSpec};
 pub use map::SharedBytes;
 pub use reader::{Checkpoint, CheckpointFile, TensorView};
 pub use safetensors::Dtype;
+pub(crate) use stage::interrupted;
 pub use stage::recover;
+pub(crate) use writer::save_file;
 pub use writer::{SaveOptions, Saved, save};
 
 use crate::error::Error;

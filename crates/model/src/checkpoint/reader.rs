@@ -47,7 +47,7 @@ pub struct TensorView<'a> {
 }
 
 impl CheckpointFile {
-    fn open(folder: &Path, name: &str) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path, name: &str) -> Result<Self, Error> {
         let path = folder.join(name);
         let bytes = SharedBytes::open(&path).map_err(io_error(&path))?;
         let header = header::read(&path, &bytes)?;
@@ -135,6 +135,14 @@ impl Checkpoint {
     pub fn shared(&self, name: &str) -> Option<SharedBytes> {
         let (file, entry) = self.entry(name)?;
         Some(file.bytes.slice(entry.range.clone()))
+    }
+
+    /// Lets the system take back the memory in which a tensor was read, where no other lies beside it.
+    /// It is read from the file again when it is asked for.
+    pub(crate) fn forget(&self, name: &str) {
+        if let Some(bytes) = self.shared(name) {
+            bytes.forget();
+        }
     }
 
     /// The weight files, by name.

@@ -94,6 +94,11 @@ pub fn recover(folder: impl AsRef<Path>) -> Result<bool, Error> {
     finish(folder.as_ref())
 }
 
+/// Whether a save was killed while it moved its files, so that the folder may hold parts of both.
+pub(crate) fn interrupted(folder: &Path) -> bool {
+    folder.join(STAGE).join(READY).exists()
+}
+
 fn finish(folder: &Path) -> Result<bool, Error> {
     let stage = folder.join(STAGE);
     let ready = stage.join(READY);
@@ -154,13 +159,17 @@ fn move_file(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 /// What a reader could take for a part of the new checkpoint. The index goes before its shards.
+/// Weights of another kind, such as an adapter's, leave a checkpoint beside them alone.
 fn remove_stale(folder: &Path, weights: &[String]) -> Result<(), Error> {
+    let ours = |name: &str| name == WEIGHTS || name == INDEX || is_shard(name);
+    if !weights.iter().any(|weight| ours(weight)) {
+        return Ok(());
+    }
     let mut stale = Vec::new();
     for entry in fs::read_dir(folder).map_err(io_error(folder))? {
         let name = entry.map_err(io_error(folder))?.file_name();
         let Some(name) = name.to_str() else { continue };
-        let ours = name == WEIGHTS || name == INDEX || is_shard(name);
-        if ours && !weights.iter().any(|weight| weight == name) {
+        if ours(name) && !weights.iter().any(|weight| weight == name) {
             stale.push(name.to_owned());
         }
     }

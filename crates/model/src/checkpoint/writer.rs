@@ -93,6 +93,25 @@ pub fn save<'a>(
     Ok(Saved { files: plan.names().map(|name| folder.join(name)).collect(), total_size })
 }
 
+/// Save tensors to one file of this name with `format: pt`, and other files with it, as [`save`]
+/// does.
+pub(crate) fn save_file<'a>(
+    folder: &Path,
+    name: &str,
+    tensors: &[TensorSpec],
+    mut bytes: impl FnMut(&str) -> Result<Cow<'a, [u8]>, Error>,
+    companions: &[(String, Vec<u8>)],
+) -> Result<(), Error> {
+    let mut stage = Stage::new(folder)?;
+    let metadata = SaveOptions::default().metadata;
+    let file = PlannedFile { name: name.to_owned(), metadata, tensors: tensors.iter().collect() };
+    write_file(&mut stage, &file, &mut bytes)?;
+    for (name, content) in companions {
+        stage.write(name, content)?;
+    }
+    stage.commit(std::iter::once(name))
+}
+
 fn write_file<'a>(
     stage: &mut Stage,
     file: &PlannedFile<'_>,

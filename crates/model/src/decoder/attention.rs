@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use super::Noise;
 use super::cache::LayerCache;
 use super::layers::{Linear, Norm};
 use super::places::Places;
@@ -39,7 +40,7 @@ impl Attention {
     ) -> Tensor<3> {
         let [batch, time, _] = x.dims();
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let (q, k, v) = self.project(x, config);
+        let (q, k, v) = self.project(x, config, places.noise);
         let whole = config.qk_norm == QkNorm::WholeProjection;
         let q = if whole { normed(q, self.q_norm.as_ref(), config) } else { q };
         let k = if whole { normed(k, self.k_norm.as_ref(), config) } else { k };
@@ -66,20 +67,27 @@ impl Attention {
         };
         let visible = places.visible(layer.sliding_window);
         let o = places.tokens(kernel::attention(places.rows(q), k, v, visible, scores));
-        self.o_proj.forward(o.reshape([batch, time, heads * config.head_dim]))
+        self.o_proj.forward_with(o.reshape([batch, time, heads * config.head_dim]), places.noise)
     }
 
-    fn project(&self, x: Tensor<3>, config: &Config) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+    fn project(
+        &self,
+        x: Tensor<3>,
+        config: &Config,
+        noise: Option<Noise>,
+    ) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
         match (&self.q_proj, &self.k_proj, &self.v_proj, &self.qkv_proj) {
-            (Some(q), Some(k), Some(v), _) => {
-                (q.forward(x.clone()), k.forward(x.clone()), v.forward(x))
-            }
+            (Some(q), Some(k), Some(v), _) => (
+                q.forward_with(x.clone(), noise),
+                k.forward_with(x.clone(), noise),
+                v.forward_with(x, noise),
+            ),
             (_, _, _, Some(qkv)) => {
                 let (q, kv) = (
                     config.num_attention_heads * config.head_dim,
                     config.num_key_value_heads * config.head_dim,
                 );
-                let all = qkv.forward(x);
+                let all = qkv.forward_with(x, noise);
                 let part = |from, width| all.clone().narrow(2, from, width);
                 (part(0, q), part(q, kv), part(q + kv, kv))
             }

@@ -24,7 +24,9 @@ pub struct Noise {
     /// Of this pass.
     pub seed: u64,
     /// α of NEFTune (Jain et al. 2023, arXiv:2310.05914): uniform noise on the embeddings of the
-    /// size α / √(tokens · width).
+    /// size α / √(tokens · width), where tokens are those of a row of the batch, padding included,
+    /// as in transformers. It is added to what the first layer sees, also where a model scales its
+    /// embeddings; transformers scales the noise of Granite with them.
     pub neftune_alpha: Option<f32>,
 }
 
@@ -83,7 +85,7 @@ impl Decoder {
         let layout = batch.layout();
         let shape = [batch.batch(), batch.time()];
         let device = self.device();
-        let places = |device| Places::new(&self.config, &layout, self.compute, device);
+        let places = |device| Places::new(&self.config, &layout, noise, self.compute, device);
         let (plain, tracked) = (places(&device), places(&device.clone().autodiff()));
         let config = &self.config;
 

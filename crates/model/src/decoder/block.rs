@@ -51,7 +51,7 @@ impl Block {
         let h = after_attention.map_or(h.clone(), |norm| norm.forward(h, config));
         let x = add(x, h, config.residual_multiplier);
         let h = before_mlp.map_or(x.clone(), |norm| norm.forward(x.clone(), config));
-        let h = normed(self.mlp.forward(h, config), &self.post_feedforward_layernorm);
+        let h = normed(self.mlp.forward(h, config, places.noise), &self.post_feedforward_layernorm);
         add(x, h, config.residual_multiplier)
     }
 }

@@ -3,7 +3,6 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::logprobs::indices;
-use super::parameters::trains;
 use super::{Decoder, Gradients, Targets};
 use crate::kernel::{self, Objective, Wanted};
 
@@ -44,28 +43,28 @@ impl Decoder {
     ) -> CrossEntropy {
         assert_eq!(weights.len(), targets.len(), "one weight for each target");
         let rows = self.targeted(hidden, targets);
-        let name = self.head_name();
-        let wanted = gradients
-            .as_ref()
-            .map_or(Wanted::NOTHING, |_| Wanted { input: true, weight: self.trains_head() });
         if targets.is_empty() {
-            let by_hidden = wanted.input.then(|| rows.spread(None));
+            let by_hidden = gradients.map(|_| rows.spread(None));
             let (logprobs, entropy, top1) = (vec![], vec![], vec![]);
             return CrossEntropy { loss: 0.0, logprobs, entropy, top1, by_hidden };
         }
         let weights_on_device = TensorData::new(weights.to_vec(), [weights.len()]);
+        let head = self.projection(rows.chosen(), gradients.is_some());
+        let wanted = gradients
+            .as_ref()
+            .map_or(Wanted::NOTHING, |_| Wanted { input: true, weight: head.trains });
         let found = kernel::cross_entropy(
-            rows.chosen(),
-            self.head(),
+            head.h.clone(),
+            head.w.clone(),
             rows.tokens.clone(),
             Tensor::from_data(weights_on_device, &self.device()),
             objective,
             self.logits_form(),
             wanted,
         );
-        if let (Some(gradients), Some(by_weight)) = (gradients, found.by_weight) {
-            gradients.add(name, by_weight);
-        }
+        let by_hidden = gradients.zip(found.by_hidden).map(|(gradients, by_hidden)| {
+            rows.spread(Some(head.back(by_hidden, found.by_weight, gradients)))
+        });
         let numbers = found.rows.into_data().convert::<f32>().try_into_vec::<f32>();
         let numbers = numbers.expect("numbers as they were asked for");
         let column = |index| numbers.iter().skip(index).step_by(4).copied();
@@ -74,7 +73,7 @@ impl Decoder {
             logprobs: column(0).collect(),
             entropy: column(1).collect(),
             top1: column(2).map(|is| is != 0.0).collect(),
-            by_hidden: found.by_hidden.map(|dh| rows.spread(Some(dh))),
+            by_hidden,
         }
     }
 
@@ -96,30 +95,16 @@ impl Decoder {
         if targets.is_empty() {
             return rows.spread(None);
         }
+        let head = self.projection(rows.chosen(), true);
         let (dh, dw) = kernel::logprobs_backward(
-            rows.chosen(),
-            self.head(),
+            head.h.clone(),
+            head.w.clone(),
             rows.tokens.clone(),
             by_logprobs,
             self.logits_form(),
-            self.trains_head(),
+            head.trains,
         );
-        if let Some(dw) = dw {
-            gradients.add(self.head_name(), dw);
-        }
-        rows.spread(Some(dh))
-    }
-
-    /// The output matrix among the parameters.
-    fn head_name(&self) -> &'static str {
-        if self.lm_head.is_some() { "lm_head.weight" } else { "model.embed_tokens.weight" }
-    }
-
-    fn trains_head(&self) -> bool {
-        match &self.lm_head {
-            Some(head) => trains(&head.weight),
-            None => trains(&self.model.embed_tokens.weight),
-        }
+        rows.spread(Some(head.back(dh, dw, gradients)))
     }
 
     /// Which rows of the hidden states have a target.

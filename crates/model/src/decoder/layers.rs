@@ -1,27 +1,169 @@
-//! Linear layer, norm and gated feed-forward network.
+//! Linear layer, embedding, norm and gated feed-forward network.
+#![allow(non_snake_case, reason = "fields of adapters are named as PEFT's tensors")]
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
+use super::weight::Weight;
+use super::{Noise, weight::plain};
+use crate::adapter::{Initial, Low, dora};
 use crate::config::Config;
 use crate::kernel;
 
-/// y = x Wᵀ + b.
+/// y = x Wᵀ + b, and the update of the active adapter.
+///
+/// The parameters of an adapter have the names of PEFT behind the path of the layer:
+/// `lora_A.weight`, `lora_B.weight`, `lora_magnitude_vector`.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out, in]`, as in the checkpoint.
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
+    /// `[rank, in]`
+    pub lora_A: Option<Factor>,
+    /// `[out, rank]`
+    pub lora_B: Option<Factor>,
+    /// `[out]`, of DoRA.
+    pub lora_magnitude_vector: Option<Param<Tensor<1>>>,
+    /// What an initialisation took out of the matrix.
+    pub(crate) initial: Option<Initial>,
+    #[module(skip)]
+    pub(crate) low: Option<Low>,
+}
+
+/// A factor of an update.
+#[derive(Module, Debug)]
+pub struct Factor {
+    /// `[rank, in]` of A, `[out, rank]` of B; in f32.
+    pub weight: Param<Tensor<2>>,
 }
 
 impl Linear {
-    /// `[.., in]` to `[.., out]`.
+    /// A layer without an adapter.
+    pub fn new(weight: impl Into<Weight>, bias: Option<Param<Tensor<1>>>) -> Self {
+        let weight = weight.into();
+        let (lora_A, lora_B, lora_magnitude_vector) = (None, None, None);
+        Self { weight, bias, lora_A, lora_B, lora_magnitude_vector, initial: None, low: None }
+    }
+
+    /// `[.., in]` to `[.., out]`, without dropout.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let y = kernel::linear(x, self.weight.val());
+        self.forward_with(x, None)
+    }
+
+    /// As [`Linear::forward`], with the dropout of a training pass.
+    pub fn forward_with<const D: usize>(&self, x: Tensor<D>, noise: Option<Noise>) -> Tensor<D> {
+        let y = match (&self.low, &self.lora_A, &self.lora_B) {
+            (Some(low), Some(a), Some(b)) => {
+                self.adapted(x, noise, low, a.weight.val(), b.weight.val())
+            }
+            _ => self.weight.forward(x),
+        };
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
+        }
+    }
+
+    /// The parameter alone, if the layer computes x Wᵀ and nothing else: what operations that fuse
+    /// several layers may take.
+    pub fn plain(&self) -> Option<Tensor<2>> {
+        let alone = self.bias.is_none() && self.low.is_none();
+        self.weight.dense().filter(|_| alone).map(Param::val)
+    }
+
+    fn adapted<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        noise: Option<Noise>,
+        low: &Low,
+        a: Tensor<2>,
+        b: Tensor<2>,
+    ) -> Tensor<D> {
+        let dropout = noise.and_then(|noise| low.dropout(noise.seed));
+        let base = |x: Tensor<D>| {
+            let y = self.weight.forward(x.clone());
+            match self.initial.clone() {
+                Some(initial) => initial.subtract(y, x, low.scale),
+                None => y,
+            }
+        };
+        let Some(magnitude) = &self.lora_magnitude_vector else {
+            return kernel::lora::lora_add(base(x.clone()), x, a, b, low.scale, dropout);
+        };
+        let factors = dora::Factors::new(&a, &b, low.scale, self.initial.as_ref());
+        let norm = dora::row_norms(&self.weight, &factors);
+        let c = dora::ratio(magnitude.val(), norm);
+        let c = if c.dtype() == x.dtype() { c } else { c.cast(x.dtype()) };
+        let times_c = |y: Tensor<D>| y * c.clone().unsqueeze();
+        match dropout {
+            // c (W + s B A) x
+            None => times_c(kernel::lora::lora_add(base(x.clone()), x, a, b, low.scale, None)),
+            // W x + (c − 1) W drop(x) + c s B A drop(x): as in PEFT, what is beside W sees only
+            // what is not dropped.
+            Some(dropout) => {
+                let kept = kernel::lora::dropout(x.clone(), dropout);
+                let through = base(kept.clone());
+                let both = kernel::lora::lora_add(through.clone(), kept, a, b, low.scale, None);
+                base(x) + times_c(both) - through
+            }
+        }
+    }
+}
+
+/// Rows for tokens, and the update of the active adapter.
+///
+/// The parameters of an adapter have the names of PEFT: `lora_embedding_A`, `lora_embedding_B`,
+/// `lora_magnitude_vector`.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[vocab_size, hidden_size]`
+    pub weight: Param<Tensor<2>>,
+    /// `[rank, vocab_size]`
+    pub lora_embedding_A: Option<Param<Tensor<2>>>,
+    /// `[hidden_size, rank]`
+    pub lora_embedding_B: Option<Param<Tensor<2>>>,
+    /// `[hidden_size]`, of DoRA.
+    pub lora_magnitude_vector: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    pub(crate) low: Option<Low>,
+}
+
+impl Embedding {
+    /// A matrix without an adapter.
+    pub fn new(weight: Param<Tensor<2>>) -> Self {
+        let (a, b, magnitude) = (None, None, None);
+        Self {
+            weight,
+            lora_embedding_A: a,
+            lora_embedding_B: b,
+            lora_magnitude_vector: magnitude,
+            low: None,
+        }
+    }
+
+    /// The rows of some tokens, `[tokens, hidden_size]`: E\[id\] + s A\[:, id\]ᵀ Bᵀ, without
+    /// dropout, as in PEFT.
+    pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        let weight = self.weight.val();
+        let rows = weight.select(0, ids.clone());
+        let (Some(low), Some(a), Some(b)) =
+            (&self.low, &self.lora_embedding_A, &self.lora_embedding_B)
+        else {
+            return rows;
+        };
+        let (a, b) = (a.val(), b.val());
+        let rows = if rows.dtype() == a.dtype() { rows } else { rows.cast(a.dtype()) };
+        let chosen = a.clone().transpose().select(0, ids);
+        let y = rows + kernel::linear(chosen, b.clone()).mul_scalar(low.scale);
+        match &self.lora_magnitude_vector {
+            None => y,
+            Some(magnitude) => {
+                let norm =
+                    dora::column_norms(plain(self.weight.val()), plain(a), plain(b), low.scale);
+                y * dora::ratio(magnitude.val(), norm).unsqueeze()
+            }
         }
     }
 }
@@ -56,15 +198,17 @@ pub struct Mlp {
 
 impl Mlp {
     /// `[batch, time, hidden_size]` to the same.
-    pub fn forward(&self, x: Tensor<3>, config: &Config) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, config: &Config, noise: Option<Noise>) -> Tensor<3> {
         let (gate, up) = match (&self.gate_proj, &self.up_proj, &self.gate_up_proj) {
-            (Some(gate), Some(up), _) => (gate.forward(x.clone()), up.forward(x)),
+            (Some(gate), Some(up), _) => {
+                (gate.forward_with(x.clone(), noise), up.forward_with(x, noise))
+            }
             (_, _, Some(both)) => {
-                let mut parts = both.forward(x).chunk(2, 2).into_iter();
+                let mut parts = both.forward_with(x, noise).chunk(2, 2).into_iter();
                 (parts.next().expect("gate"), parts.next().expect("up"))
             }
             _ => unreachable!("a network has gate and up, apart or as one"),
         };
-        self.down_proj.forward(kernel::gated(gate, up, config.hidden_act))
+        self.down_proj.forward_with(kernel::gated(gate, up, config.hidden_act), noise)
     }
 }

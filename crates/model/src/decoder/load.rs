@@ -1,6 +1,6 @@
 //! From a checkpoint folder to a decoder, and a decoder with random weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::{Bytes, DType, Device, Shape, TensorData};
@@ -9,11 +9,12 @@ use rand_chacha::rand_core::SeedableRng as _;
 use rand_distr::{Distribution, Normal};
 
 use super::Decoder;
-use super::weights::{build, expected};
-use crate::checkpoint::{Checkpoint, Dtype, TensorView, is_derived_buffer};
+use super::weights::{Given, build, expected};
+use crate::checkpoint::{Checkpoint, Dtype, Expected, TensorView, is_derived_buffer};
 use crate::config::Config;
 use crate::device::{is_cpu, name_of};
 use crate::error::Error;
+use crate::quant::{Quantization, QuantizationKind, Quantized};
 
 /// How to load.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,9 @@ pub struct LoadOptions {
     /// bf16 weights are widened where they are used, and f16 ones when they are loaded.
     /// Training wants [`Dtype::F32`].
     pub dtype: Option<Dtype>,
+    /// Linear layers in four or eight bits, quantised tensor by tensor while they are loaded. They
+    /// are frozen: an adapter trains in their place.
+    pub quantization: Option<Quantization>,
 }
 
 impl Decoder {
@@ -43,7 +47,8 @@ impl Decoder {
     ///
     /// # Errors
     /// Those of [`Decoder::load`], and [`Error::Input`] for a type that the device cannot compute
-    /// with.
+    /// with or a number that cannot be quantised, [`Error::ConfigField`] for a module to be left
+    /// dense that there is not.
     pub fn load_with(
         folder: impl AsRef<Path>,
         device: &Device,
@@ -62,9 +67,18 @@ impl Decoder {
         let of = |name: &str| checkpoint.get(name).expect("checked above");
         let majority = checkpoint.dtype().unwrap_or(Dtype::F32);
         let compute = compute_type(majority, options.dtype, device)?;
+        let quantized = Chosen::new(options.quantization.as_ref(), &expected)?;
         let mut source = |name: &str, shape: &[usize]| {
             let view = of(name);
             let matrix = shape.len() > 1;
+            if let Some(kind) = quantized.kind(name) {
+                let original = on_device(options.dtype.unwrap_or(view.dtype));
+                let shape = [shape[0], shape[1]];
+                let numbers = view.to_f32()?;
+                let codes = Quantized::new(name, &numbers, shape, kind, original, device)?;
+                checkpoint.forget(name);
+                return Ok(Given::Quantized(codes));
+            }
             let dtype = if matrix && is_cpu(device) {
                 matrix_on_cpu(options.dtype.unwrap_or(view.dtype))
             } else {
@@ -72,9 +86,13 @@ impl Decoder {
             };
             let data = match shared(&checkpoint, &view, dtype, device) {
                 Some(data) => data,
-                None => converted(&view, dtype)?,
+                None => {
+                    let data = converted(&view, dtype)?;
+                    checkpoint.forget(name);
+                    data
+                }
             };
-            Ok((data, dtype))
+            Ok(Given::Dense(data, dtype))
         };
         let stored = expected.iter().map(|tensor| (tensor.name.clone(), of(&tensor.name).dtype));
         build(&config, device, compute, stored.collect(), &mut source)
@@ -109,9 +127,57 @@ impl Decoder {
                 let norm_of_one = name.ends_with("weight") && !config.norm_unit_offset;
                 vec![if norm_of_one { 1.0 } else { 0.0 }; count]
             };
-            Ok((TensorData::new(numbers, Shape::from(shape.to_vec())), DType::F32))
+            let data = TensorData::new(numbers, Shape::from(shape.to_vec()));
+            Ok(Given::Dense(data, DType::F32))
         };
         build(config, device, DType::F32, BTreeMap::new(), &mut source)
+    }
+}
+
+/// Which tensors are quantised: matrices of the layers, as bitsandbytes chooses them.
+struct Chosen<'a> {
+    names: BTreeSet<&'a str>,
+    kind: Option<QuantizationKind>,
+}
+
+impl<'a> Chosen<'a> {
+    fn new(quantization: Option<&Quantization>, expected: &'a [Expected]) -> Result<Self, Error> {
+        let Some(quantization) = quantization else {
+            return Ok(Self { names: BTreeSet::new(), kind: None });
+        };
+        let skipped = &quantization.llm_int8_skip_modules;
+        let mut used = vec![false; skipped.len()];
+        let mut names = BTreeSet::new();
+        for Expected { name, shape } in expected {
+            let Some(path) = name.strip_suffix(".weight").filter(|_| shape.len() == 2) else {
+                continue;
+            };
+            let covered = quantization.covers(path, &mut used);
+            if covered && path.starts_with("model.layers.") {
+                names.insert(name.as_str());
+            }
+        }
+        if let Some((name, _)) = skipped.iter().zip(used).find(|(_, used)| !used) {
+            return Err(Error::ConfigField {
+                path: "quantization".into(),
+                field: "llm_int8_skip_modules".into(),
+                found: format!("`{name}`, which names no matrix"),
+                expected: "names such as `down_proj` or `layers.0`".into(),
+            });
+        }
+        Ok(Self { names, kind: Some(quantization.kind) })
+    }
+
+    fn kind(&self, name: &str) -> Option<QuantizationKind> {
+        self.kind.filter(|_| self.names.contains(name))
+    }
+}
+
+fn on_device(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::BF16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+        _ => DType::F32,
     }
 }
 

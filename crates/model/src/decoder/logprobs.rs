@@ -145,7 +145,8 @@ impl Decoder {
         let places = indices(targets.places.iter().copied(), &device);
         let tokens = indices(targets.tokens.iter().map(|&token| token as usize), &device);
         let h = hidden.select(0, places);
-        let both = kernel::logprobs(h, self.head(), tokens, self.logits_form());
+        let (h, w) = self.projected(h);
+        let both = kernel::logprobs(h, w, tokens, self.logits_form());
         let column = |index| both.clone().narrow(1, index, 1).reshape([-1]);
         TokenLogprobs { logprobs: column(0), entropy: column(1), texts, count }
     }

@@ -11,17 +11,20 @@ mod block;
 mod cache;
 mod cross_entropy;
 mod gradients;
+mod head;
 mod layers;
 mod load;
 mod logprobs;
+mod modules;
 mod parameters;
 mod places;
 mod save;
+mod weight;
 mod weights;
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 pub use attention::Attention;
@@ -31,11 +34,16 @@ pub use block::Block;
 pub use cache::KvCache;
 pub use cross_entropy::CrossEntropy;
 pub use gradients::Gradients;
-pub use layers::{Linear, Mlp, Norm};
+pub use layers::{Embedding, Factor, Linear, Mlp, Norm};
 pub use load::LoadOptions;
 pub use logprobs::{Targets, TokenLogprobs};
+pub(crate) use modules::ModuleMut;
 pub use parameters::Parameter;
+pub(crate) use save::AnyTensor;
+pub use weight::Weight;
+pub(crate) use weight::plain;
 
+use crate::adapter::Adapters;
 use crate::checkpoint::Dtype;
 use crate::config::Config;
 use crate::error::Error;
@@ -59,13 +67,15 @@ pub struct Decoder {
     /// The output head; absent where it is the embedding matrix.
     pub lm_head: Option<Linear>,
     #[module(skip)]
-    config: Config,
+    pub(crate) config: Config,
     /// The type of the hidden states.
     #[module(skip)]
     compute: DType,
     /// The types in which the weights are saved, by name; f32 for others.
     #[module(skip)]
-    stored: BTreeMap<String, Dtype>,
+    pub(crate) stored: BTreeMap<String, Dtype>,
+    #[module(skip)]
+    pub(crate) adapters: Adapters,
 }
 
 /// Embedding, layers, last norm.
@@ -77,13 +87,6 @@ pub struct Body {
     pub layers: Vec<Block>,
     /// The norm before the output head.
     pub norm: Norm,
-}
-
-/// Rows for tokens.
-#[derive(Module, Debug)]
-pub struct Embedding {
-    /// `[vocab_size, hidden_size]`
-    pub weight: Param<Tensor<2>>,
 }
 
 impl Decoder {
@@ -153,7 +156,7 @@ impl Decoder {
         noise: Option<Noise>,
     ) -> Tensor<3> {
         let device = self.device();
-        let places = Places::new(&self.config, layout, self.compute, &device);
+        let places = Places::new(&self.config, layout, noise, self.compute, &device);
         let mut x = self.embed(ids, layout.shape(), noise);
         for (index, block) in self.model.layers.iter().enumerate() {
             let kv = cache.as_mut().map(|cache| cache.layer(index));
@@ -162,24 +165,18 @@ impl Decoder {
         self.model.norm.forward(x, &self.config)
     }
 
-    fn embed(&self, ids: &[u32], [batch, time]: [usize; 2], _noise: Option<Noise>) -> Tensor<3> {
-        let weight = self.model.embed_tokens.weight.val();
-        let [_, width] = weight.dims();
+    fn embed(&self, ids: &[u32], [batch, time]: [usize; 2], noise: Option<Noise>) -> Tensor<3> {
         let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
         let count = ids.len();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), &weight.device());
-        let x = weight.select(0, ids);
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), &self.device());
+        let x = self.model.embed_tokens.forward(ids);
         let x = if x.dtype() == self.compute { x } else { x.cast(self.compute) };
-        let x = x.reshape([batch, time, width]);
+        let x = x.reshape([batch, time, self.config.hidden_size]);
         let scale = self.config.embedding_multiplier;
-        if scale == 1.0 { x } else { x.mul_scalar(scale) }
-    }
-
-    /// The output matrix, `[vocab_size, hidden_size]`.
-    fn head(&self) -> Tensor<2> {
-        match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.model.embed_tokens.weight.val(),
+        let x = if scale == 1.0 { x } else { x.mul_scalar(scale) };
+        match noise.and_then(|noise| Some((noise.seed, noise.neftune_alpha?))) {
+            Some((seed, alpha)) => neftune(x, seed, alpha),
+            None => x,
         }
     }
 
@@ -195,11 +192,24 @@ impl Decoder {
     /// log-probabilities need no logits ([`Decoder::logprobs`]).
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         let kernel::Logits { scale, softcap, .. } = self.logits_form();
-        let z = kernel::linear(hidden, self.head());
+        let z = match self.adapted_head() {
+            Some(head) => head.forward(hidden),
+            None => kernel::linear(hidden, self.head()),
+        };
         let z = if scale == 1.0 { z } else { z.mul_scalar(scale) };
         match softcap {
             Some(cap) => z.div_scalar(cap).tanh().mul_scalar(cap),
             None => z,
         }
     }
+}
+
+/// Adds uniform noise of the size α / √(tokens · width) (Jain et al. 2023, arXiv:2310.05914), with
+/// the tokens of a row of the batch, padding included, as transformers counts them.
+fn neftune(x: Tensor<3>, seed: u64, alpha: f32) -> Tensor<3> {
+    let [_, time, width] = x.dims();
+    let size = alpha / ((time * width) as f32).sqrt();
+    let stream = kernel::random::Stream::new(seed, "neftune");
+    let noise = kernel::lora::uniform_like(plain(x.clone()), stream).mul_scalar(size);
+    if x.is_autodiff() { x + Tensor::from_inner(noise) } else { x + noise }
 }

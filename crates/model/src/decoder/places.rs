@@ -5,6 +5,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use super::Noise;
 use crate::config::Config;
 use crate::kernel::Visible;
 
@@ -90,6 +91,8 @@ impl Layout {
 /// The places on the device, shared by all layers.
 pub(super) struct Places {
     pub(super) keys: usize,
+    /// Of a training pass.
+    pub(super) noise: Option<Noise>,
     /// For each token its place in a cache, counted through all sequences.
     pub(super) write: Option<Tensor<1, Int>>,
     ragged: Option<Ragged>,
@@ -107,7 +110,13 @@ struct Ragged {
 }
 
 impl Places {
-    pub(super) fn new(config: &Config, layout: &Layout, compute: DType, device: &Device) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        layout: &Layout,
+        noise: Option<Noise>,
+        compute: DType,
+        device: &Device,
+    ) -> Self {
         let mut windows: Vec<_> = config.layers.iter().map(|layer| layer.sliding_window).collect();
         windows.sort_unstable();
         windows.dedup();
@@ -133,6 +142,7 @@ impl Places {
         });
         Self {
             keys: layout.keys,
+            noise,
             write,
             ragged,
             ropes: config

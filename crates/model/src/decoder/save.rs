@@ -8,7 +8,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 
 use super::Decoder;
-use crate::checkpoint::{Dtype, SaveOptions, Saved, TensorSpec, save};
+use crate::checkpoint::{Checkpoint, Dtype, SaveOptions, Saved, TensorSpec, save};
 use crate::error::Error;
 
 impl Decoder {
@@ -20,7 +20,8 @@ impl Decoder {
     /// A save that is cut short leaves what stood in the folder before.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be written.
+    /// [`Error::Io`] when a file cannot be written, [`Error::Input`] while an adapter is active or
+    /// weights are quantised.
     pub fn save(&self, folder: impl AsRef<Path>, options: &SaveOptions) -> Result<Saved, Error> {
         let dtype = |name: &str| self.stored.get(name).copied().unwrap_or(Dtype::F32);
         let majority = dtype("model.embed_tokens.weight");
@@ -31,7 +32,7 @@ impl Decoder {
     /// one that is among the companions.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be written, [`Error::Input`] for another type,
+    /// As [`Decoder::save`], [`Error::Input`] also for another type,
     /// [`Error::Json`] for a companion `config.json` that is none.
     pub fn save_as(
         &self,
@@ -51,6 +52,18 @@ impl Decoder {
         self.save_in(folder.as_ref(), |_| dtype, dtype, &options)
     }
 
+    /// Will be saved in the types that this checkpoint has: for a model that was loaded from a copy in
+    /// another type, such as the checkpoint of a training run.
+    #[must_use]
+    pub fn saved_like(mut self, checkpoint: &Checkpoint) -> Self {
+        for (name, dtype) in &mut self.stored {
+            if let Some(view) = checkpoint.get(name) {
+                *dtype = view.dtype;
+            }
+        }
+        self
+    }
+
     fn save_in(
         &self,
         folder: &Path,
@@ -58,6 +71,7 @@ impl Decoder {
         majority: Dtype,
         options: &SaveOptions,
     ) -> Result<Saved, Error> {
+        self.check_saved_whole()?;
         let mut options = options.clone();
         if !options.companions.iter().any(|(name, _)| name == CONFIG) {
             let json = config_json(self.config.json.clone(), majority);
@@ -77,6 +91,23 @@ impl Decoder {
             Ok(Cow::Owned(data.as_bytes().to_vec()))
         };
         save(folder, &specs, bytes, &options)
+    }
+
+    /// A checkpoint has no place for an adapter or for quantised weights.
+    fn check_saved_whole(&self) -> Result<(), Error> {
+        let refuse = |what: &str, found: String, expected: &str| {
+            Err(Error::Input { what: what.into(), found, expected: expected.into() })
+        };
+        if let Some(name) = self.active_adapter() {
+            let expected = "none: `merge_and_unload`, `save_adapter` or `without_adapter` first";
+            return refuse("the active adapter of a model to save", format!("`{name}`"), expected);
+        }
+        let quantized = self.quantized_modules();
+        if let Some(path) = quantized.first() {
+            let expected = "dense ones: `dequantized` makes them so";
+            return refuse("the weights to save", format!("quantised in `{path}`"), expected);
+        }
+        Ok(())
     }
 
     /// Every tensor with its name in a checkpoint, in the order of transformers' state dict.
@@ -126,14 +157,14 @@ pub(crate) enum AnyTensor {
 }
 
 impl AnyTensor {
-    fn shape(&self) -> Vec<usize> {
+    pub(crate) fn shape(&self) -> Vec<usize> {
         match self {
             Self::Vector(tensor) => tensor.dims().to_vec(),
             Self::Matrix(tensor) => tensor.dims().to_vec(),
         }
     }
 
-    fn data(&self) -> TensorData {
+    pub(crate) fn data(&self) -> TensorData {
         match self {
             Self::Vector(tensor) => tensor.clone().into_data(),
             Self::Matrix(tensor) => tensor.clone().into_data(),

@@ -5,13 +5,23 @@ use std::collections::BTreeMap;
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
-use super::{Attention, Block, Body, Decoder, Embedding, Linear, Mlp, Norm};
+use super::{Attention, Block, Body, Decoder, Embedding, Linear, Mlp, Norm, Weight};
+use crate::adapter::Adapters;
 use crate::checkpoint::{Dtype, Expected};
 use crate::config::{Config, NormPlacement, QkNorm};
 use crate::error::Error;
+use crate::quant::Quantized;
 
-/// Gives the numbers of a tensor by its name and shape, and their type on the device.
-pub(super) type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<(TensorData, DType), Error> + 'a;
+/// A tensor for a model.
+pub(super) enum Given {
+    /// Its numbers, and their type on the device.
+    Dense(TensorData, DType),
+    /// The matrix of a linear layer in few bits.
+    Quantized(Quantized),
+}
+
+/// Gives a tensor by its name and shape.
+pub(super) type Source<'a> = dyn FnMut(&str, &[usize]) -> Result<Given, Error> + 'a;
 
 /// Names and shapes of all tensors of a configuration, in the order of transformers' state dict.
 pub(super) fn expected(config: &Config) -> Vec<Expected> {
@@ -31,7 +41,8 @@ pub(super) fn build(
 ) -> Result<Decoder, Error> {
     let mut tensors = Tensors { device: device.clone(), source: Some(source), listed: Vec::new() };
     let (model, lm_head) = tensors.parts(config)?;
-    Ok(Decoder { model, lm_head, config: config.clone(), compute, stored })
+    let adapters = Adapters::default();
+    Ok(Decoder { model, lm_head, config: config.clone(), compute, stored, adapters })
 }
 
 struct Tensors<'a, 'b> {
@@ -50,7 +61,7 @@ impl Tensors<'_, '_> {
         let norm = self.norm("model.norm", width)?;
         let head = !config.tie_word_embeddings;
         let lm_head = self.linear_if(head, "lm_head", [vocab, width], false)?;
-        Ok((Body { embed_tokens: Embedding { weight }, layers, norm }, lm_head))
+        Ok((Body { embed_tokens: Embedding::new(weight), layers, norm }, lm_head))
     }
 
     fn block(&mut self, at: &str, config: &Config) -> Result<Block, Error> {
@@ -113,9 +124,9 @@ impl Tensors<'_, '_> {
     }
 
     fn linear(&mut self, at: &str, [out, inner]: [usize; 2], bias: bool) -> Result<Linear, Error> {
-        let weight = self.tensor(&format!("{at}.weight"), [out, inner])?;
+        let weight = self.weight(&format!("{at}.weight"), [out, inner])?;
         let bias = bias.then(|| self.tensor(&format!("{at}.bias"), [out])).transpose()?;
-        Ok(Linear { weight, bias })
+        Ok(Linear::new(weight, bias))
     }
 
     fn linear_if(
@@ -142,18 +153,42 @@ impl Tensors<'_, '_> {
         there.then(|| self.norm(&format!("{at}.{name}"), width)).transpose()
     }
 
+    fn weight(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight, Error> {
+        match self.given(name, shape)? {
+            Some(Given::Quantized(codes)) => Ok(Weight::Quantized(codes)),
+            given => Ok(self.param(given, shape).into()),
+        }
+    }
+
     fn tensor<const D: usize>(
         &mut self,
         name: &str,
         shape: [usize; D],
     ) -> Result<Param<Tensor<D>>, Error> {
+        let given = self.given(name, shape)?;
+        Ok(self.param(given, shape))
+    }
+
+    fn given<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Option<Given>, Error> {
         self.listed.push(Expected { name: name.into(), shape: shape.to_vec() });
-        let Some(source) = &mut self.source else {
-            let make = move |device: &Device, _| Tensor::empty(shape, device);
-            let (id, device) = (ParamId::new(), self.device.clone());
-            return Ok(Param::uninitialized(id, make, device, true, Shape::from(shape)));
-        };
-        let (data, dtype) = source(name, &shape)?;
-        Ok(Param::from_tensor(Tensor::from_data(data, (&self.device, dtype))))
+        self.source.as_mut().map(|source| source(name, &shape)).transpose()
+    }
+
+    fn param<const D: usize>(&self, given: Option<Given>, shape: [usize; D]) -> Param<Tensor<D>> {
+        match given {
+            Some(Given::Dense(data, dtype)) => {
+                Param::from_tensor(Tensor::from_data(data, (&self.device, dtype)))
+            }
+            Some(Given::Quantized(_)) => unreachable!("linear layers alone are quantised"),
+            None => {
+                let make = move |device: &Device, _| Tensor::empty(shape, device);
+                let (id, device) = (ParamId::new(), self.device.clone());
+                Param::uninitialized(id, make, device, true, Shape::from(shape))
+            }
+        }
     }
 }

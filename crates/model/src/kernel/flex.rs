@@ -11,21 +11,21 @@ use super::cpu::{self, Weight};
 use super::{Kernels, Logits, Objective, Scores, Wanted, reference};
 use crate::config::Activation;
 
-fn is_f32(tensors: &[&FlexTensor]) -> bool {
+pub(super) fn is_f32(tensors: &[&FlexTensor]) -> bool {
     tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
 }
 
 /// The tensor itself, or a copy if it is a strided view.
-fn contiguous(t: FlexTensor) -> FlexTensor {
+pub(super) fn contiguous(t: FlexTensor) -> FlexTensor {
     if t.is_contiguous() { t } else { t.to_contiguous() }
 }
 
-fn slice(t: &FlexTensor) -> &[f32] {
+pub(super) fn slice(t: &FlexTensor) -> &[f32] {
     t.as_slice().expect("a contiguous f32 tensor")
 }
 
 /// A tensor that takes the numbers over without a copy.
-fn tensor(numbers: Vec<f32>, shape: Shape) -> FlexTensor {
+pub(super) fn tensor(numbers: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(numbers, shape))
 }
 
@@ -43,7 +43,7 @@ fn indices(t: FlexTensor) -> Vec<usize> {
     values.iter().map(|&i| i as usize).collect()
 }
 
-fn weight(w: &FlexTensor) -> Option<Weight<'_>> {
+pub(super) fn weight(w: &FlexTensor) -> Option<Weight<'_>> {
     match w.dtype() {
         DType::F32 => w.as_slice().map(Weight::F32),
         DType::BF16 => w.as_slice::<bf16>().map(Weight::Bf16),

@@ -10,7 +10,10 @@ mod autodiff;
 pub(crate) mod cpu;
 #[cfg(feature = "flex")]
 mod flex;
+pub(crate) mod lora;
 mod objective;
+pub(crate) mod quantized;
+pub(crate) mod random;
 pub(crate) mod reference;
 #[cfg(all(test, feature = "flex"))]
 mod tests;

@@ -20,8 +20,11 @@ pub(crate) mod elementwise;
 mod lanes;
 pub(crate) mod linear;
 pub(crate) mod logprobs;
+pub(crate) mod lora;
+pub(crate) mod quantized;
 mod simd;
 mod tile;
+mod unpack;
 
 pub(crate) use attention::{Attention, attention};
 pub(crate) use linear::{Weight, linear};

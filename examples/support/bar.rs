@@ -1,0 +1,57 @@
+//! A progress bar for a run, on standard error.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use posttrain::train::Error;
+use posttrain::train::watch::{
+    Checkpoint, EvalMetrics, Observer, RunInfo, StepMetrics, Summary, Warning,
+};
+
+/// Shows the step, the loss and the speed.
+pub(crate) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar that appears when the run starts.
+    pub(crate) fn new() -> Self {
+        Self(ProgressBar::hidden())
+    }
+}
+
+impl Observer for Bar {
+    fn start(&mut self, run: &RunInfo) -> Result<(), Error> {
+        let style = "{bar:30} step {pos}/{len}  {msg}  {eta} left";
+        let style = ProgressStyle::with_template(style).expect("a style");
+        self.0 = ProgressBar::new(run.total_steps).with_style(style);
+        self.0.set_position(run.resumed_from.unwrap_or(0));
+        self.0.reset_eta();
+        Ok(())
+    }
+
+    fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
+        self.0.set_position(step.step);
+        let (loss, norm, speed) = (step.loss, step.grad_norm, step.tokens_per_second());
+        self.0.set_message(format!("loss {loss:.4}  gradient {norm:.3}  {speed:.0} tokens/s"));
+        Ok(())
+    }
+
+    fn evaluation(&mut self, found: &EvalMetrics) -> Result<(), Error> {
+        let (step, loss, perplexity) = (found.step, found.eval_loss, found.perplexity());
+        self.0.println(format!("step {step}: validation loss {loss:.4}, perplexity {perplexity:.3}"));
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, written: &Checkpoint) -> Result<(), Error> {
+        let best = if written.best { ", the best so far" } else { "" };
+        self.0.println(format!("step {}: {}{best}", written.step, written.path.display()));
+        Ok(())
+    }
+
+    fn warning(&mut self, warning: &Warning) -> Result<(), Error> {
+        self.0.println(format!("warning: {warning}"));
+        Ok(())
+    }
+
+    fn end(&mut self, _: &Summary) -> Result<(), Error> {
+        self.0.finish_and_clear();
+        Ok(())
+    }
+}
