@@ -162,7 +162,8 @@ fn load(cli: &Cli) -> Result<Generator, Box<dyn Error>> {
             _ => None,
         };
         let folder = resolve(model)?;
-        return Ok(Generator::load_with(folder, &device, &LoadOptions { dtype })?);
+        let options = LoadOptions { dtype, ..LoadOptions::default() };
+        return Ok(Generator::load_with(folder, &device, &options)?);
     }
     eprintln!("no --model: the weights are random, so the answers are gibberish");
     let json = serde_json::from_str(include_str!("data/tiny/config.json"))?;

@@ -164,7 +164,7 @@ fn train(
     let mut run = Run::open(&config.training, &mut observers)?;
     let rows = (0..).map(RowId::index).zip(rows).map(Ok);
     let (samples, _) = encode(rows, tokenizer, &config.row_options(), &mut |_| {})?;
-    let mut batches = Batches::new(samples, config.batch_options(0))?;
+    let mut batches = Batches::new(samples, config.batch_options())?;
     let (weights, model) = Weights::load(&config, base, None, &device)?;
     let info = RunInfo::default();
     let model = sft(model, &weights, &mut batches, None, &config, info, &mut run)?;

@@ -18,14 +18,15 @@ mod rows;
 
 use std::error::Error;
 use std::fs;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use posttrain::model::checkpoint::resolve;
 use posttrain::model::device;
-use posttrain::train::config::SftConfig;
-use posttrain::train::data::{Batches, DataReport, Split, split, without_validation};
+use posttrain::train::config::{SftConfig, When};
+use posttrain::train::data::{Batches, DataReport, Marks, Split, split, without_validation};
 use posttrain::train::watch::{JsonLines, Observer, Report, RunInfo, TensorBoard};
 use posttrain::train::{Run, Weights, sft};
 
@@ -69,28 +70,53 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let tokenizer = rows::tokenizer(&base, config.model.chat_template_path.as_deref())?;
     let options = config.row_options();
     let (samples, mut counts) = rows::read(&config.data.data, &config.data, &out, &tokenizer, &options)?;
-    let Split { train, validation } = if config.data.eval_data.is_empty() {
-        split(&samples, config.data.val_set_size, config.training.order_seed())?
+    let eval_data = &config.data.eval_data;
+    let (train, validation) = if !eval_data.as_slice().is_empty() {
+        let (validation, _) = rows::read(eval_data, &config.data, &out, &tokenizer, &options)?;
+        (without_validation(samples, &validation, &mut counts)?, Some(validation))
+    } else if config.training.eval_strategy != When::No && config.data.val_set_size > 0.0 {
+        let share = config.data.validation_share(samples.len());
+        let Split { train, validation } = split(&samples, share, config.training.order_seed())?;
+        (train, Some(validation))
     } else {
-        let eval = &config.data.eval_data;
-        let (validation, _) = rows::read(eval, &config.data, &out, &tokenizer, &options)?;
-        let train = without_validation(samples, &validation, &mut counts)?;
-        Split { train, validation }
+        (samples, None)
     };
-    let mut report = DataReport::new(&train, &counts, &tokenizer).with_validation(&validation);
-    let pad = tokenizer.pad_token_id();
-    let mut batches = Batches::new(train, config.batch_options(pad))?;
-    report = report.with_packing(&batches);
-    let validation = Batches::new(validation, config.eval_batch_options(pad))?;
-    eprintln!("{report}");
+    let mut report = DataReport::new(&train, &counts, &tokenizer);
+    if let Some(validation) = &validation {
+        report = report.with_validation(validation);
+    }
+    let mut batches = Batches::new(train, config.batch_options())?;
+    let report = report.with_packing(&batches);
+    let validation =
+        validation.map(|rows| Batches::new(rows, config.eval_batch_options())).transpose()?;
+    eprintln!("{}", report.text(marks()));
     fs::write(out.join("data_report.json"), serde_json::to_vec_pretty(&report)?)?;
     fs::write(out.join("config.yaml"), config.to_yaml())?;
 
     let (weights, model) = Weights::load(&config, &base, run.resumed_from(), &device)?;
-    let info = RunInfo::default();
-    let model = sft(model, &weights, &mut batches, Some(&validation), &config, info, &mut run)?;
-    weights.save_final(&model, &out)?;
-    let summary = run.end(None, Some(out))?;
-    eprintln!("{summary:?}");
+    let mut info = RunInfo::of(&model, config.to_json());
+    info.name = format!("{} on {}", title(&config), rows::list(&config.data.data));
+    info.data_report = report.html();
+    let trained =
+        sft(model, &weights, &mut batches, validation.as_ref(), &config, info, &mut run)
+            .and_then(|model| weights.save_final(&model, &out));
+    let summary = run.end(trained.as_ref().err(), Some(out))?;
+    trained?;
+    eprintln!("{summary}");
     Ok(())
+}
+
+/// Colours on a terminal, brackets elsewhere.
+fn marks() -> Marks {
+    if std::io::stderr().is_terminal() { Marks::Ansi } else { Marks::Plain }
+}
+
+/// What is trained, in a few words.
+fn title(config: &SftConfig) -> String {
+    let model = config.model.name().unwrap_or_default();
+    match (&config.peft.lora, &config.peft.quantization) {
+        (Some(lora), Some(_)) => format!("{model}, QLoRA r {}", lora.r),
+        (Some(lora), None) => format!("{model}, LoRA r {}", lora.r),
+        _ => model.to_owned(),
+    }
 }

@@ -86,3 +86,9 @@ fn training_row(row: &data::Row) -> Result<(RowId, Row<JsonChat>), data::Error> 
 fn fault(row: &dyn Display, reason: &data::Error) -> posttrain::train::Error {
     posttrain::train::Error::Data { row: row.to_string(), reason: reason.to_string() }
 }
+
+/// Paths, separated by commas.
+pub(crate) fn list(paths: &Paths) -> String {
+    let names = paths.as_slice().iter().map(|path| path.display().to_string());
+    names.collect::<Vec<_>>().join(", ")
+}

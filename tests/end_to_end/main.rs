@@ -5,4 +5,5 @@ mod chat;
 mod init_model;
 mod render_template;
 mod score;
+mod sft;
 mod support;

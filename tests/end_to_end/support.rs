@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The root of the repository, where the programs run.
 pub(crate) fn root() -> PathBuf {
@@ -13,13 +13,13 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) struct Program(pub(crate) &'static str);
 
 impl Program {
-    /// A run with this standard input.
-    pub(crate) fn run(&self, args: &[&str], input: &str) -> Output {
+    /// Starts it; input and output are pipes.
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
         let test = std::env::current_exe().unwrap();
         let target = test.parent().and_then(Path::parent).unwrap();
         let path =
             target.join("examples").join(self.0).with_extension(std::env::consts::EXE_EXTENSION);
-        let mut child = Command::new(path)
+        Command::new(path)
             .args(args)
             .current_dir(root())
             .env_remove("POSTTRAIN_DEVICE")
@@ -27,7 +27,12 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("`cargo test --workspace` or `cargo build --examples` builds the program");
+            .expect("`cargo test --workspace` or `cargo build --examples` builds the program")
+    }
+
+    /// A run with this standard input.
+    pub(crate) fn run(&self, args: &[&str], input: &str) -> Output {
+        let mut child = self.start(args);
         // A program that does not read its input may have ended.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()

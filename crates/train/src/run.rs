@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use posttrain_model::{CrossEntropy, Decoder};
+use posttrain_model::{CrossEntropy, Decoder, Parameter};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoints, read_state, write_file};
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::optim::{Ema, Optimizer, OptimizerConfig};
 use crate::watch::{
     Checkpoint, Detector, EvalMetrics, METRICS, Observer, RunInfo, Selection, SelectionState,
-    StepMetrics, Stop, Summary,
+    StepMetrics, Stop, Summary, flops_per_token,
 };
 use crate::weights::Weights;
 
@@ -34,6 +34,8 @@ pub struct Run<'a> {
     state: State,
     selection: Selection,
     total_steps: u64,
+    /// Operations for a token.
+    flops: f64,
     started: Instant,
     step_started: Instant,
     loss_sum: f64,
@@ -58,6 +60,33 @@ pub struct Learner {
     pub optimizer: Optimizer,
     /// The average of the weights, if one is wanted.
     pub ema: Option<Ema>,
+}
+
+impl RunInfo {
+    /// Of a model with its settings; name and data report are the caller's to say.
+    pub fn of(model: &Decoder, config: serde_json::Value) -> Self {
+        let (all, trained) = counts(model);
+        let share = 100.0 * trained as f64 / all.max(1) as f64;
+        let facts = [
+            ("architecture", model.config().architecture.model_type().to_owned()),
+            ("parameters", all.to_string()),
+            ("trained", format!("{trained} ({share:.2} %)")),
+            ("device", posttrain_model::device::name_of(&model.device())),
+        ];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value)).into();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let started = since.map_or(0, |since| since.as_secs());
+        Self { config, facts, started, ..Self::default() }
+    }
+}
+
+/// Numbers of a model, those of quantised weights included, and how many of them are trained.
+fn counts(model: &Decoder) -> (u64, u64) {
+    let sum = |parameters: &mut dyn Iterator<Item = &Parameter>| {
+        parameters.map(|parameter| parameter.count() as u64).sum::<u64>()
+    };
+    let parameters = model.parameters();
+    (sum(&mut parameters.iter()), sum(&mut parameters.iter().filter(|p| p.trainable)))
 }
 
 /// Whether the loop goes on.
@@ -167,6 +196,7 @@ impl<'a> Run<'a> {
             state,
             selection,
             total_steps: 0,
+            flops: 0.0,
             started: now,
             step_started: now,
             loss_sum: 0.0,
@@ -224,6 +254,8 @@ impl<'a> Run<'a> {
                 }
             }
         };
+        let (all, trained) = counts(model);
+        self.flops = flops_per_token(all, trained);
         self.state.seed = self.arguments.seed;
         self.total_steps = batches.total_steps();
         info.total_steps = self.total_steps;
@@ -263,7 +295,10 @@ impl<'a> Run<'a> {
         let step = metrics.step;
         self.state.step = step;
         self.state.position = Some(batches.position().clone());
-        let metrics = StepMetrics { seconds: self.step_started.elapsed().as_secs_f64(), ..metrics };
+        let seconds = self.step_started.elapsed().as_secs_f64();
+        let mut metrics = StepMetrics { seconds, peak_memory: peak_memory(), ..metrics };
+        let rate = self.flops * metrics.tokens_per_second();
+        metrics.mfu = self.arguments.device_peak_flops.map(|peak| rate / peak);
         self.loss_sum += metrics.loss;
         self.summary.tokens += metrics.tokens;
         self.summary.trained_tokens += metrics.trained_tokens;
@@ -323,10 +358,18 @@ impl<'a> Run<'a> {
         self.observer.checkpoint(&Checkpoint { step, path, best })
     }
 
-    /// The folder of the checkpoint with the best evaluation, if it is still there.
-    pub fn best_checkpoint(&self) -> Option<PathBuf> {
-        let path = self.checkpoints.path(self.selection.best()?.1);
-        path.is_dir().then_some(path)
+    /// The model as it was when its evaluation was the best, if a checkpoint was written then.
+    ///
+    /// # Errors
+    /// Those of reading the checkpoint.
+    pub fn best(&self, model: &Decoder, weights: &Weights) -> Result<Option<Decoder>, Error> {
+        let path = self.selection.best().map(|(_, step)| self.checkpoints.path(step));
+        let Some(path) = path.filter(|path| path.is_dir()) else { return Ok(None) };
+        let model = weights.reload(model, &path)?;
+        Ok(Some(match self.arguments.ema_decay {
+            Some(decay) => Ema::load(path.join(EMA), decay, &model)?.applied_to(&model),
+            None => model,
+        }))
     }
 
     /// Ends the run, also one that failed: the observer gets its summary.
@@ -352,6 +395,14 @@ impl std::fmt::Debug for Run<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Run").field("state", &self.state).finish_non_exhaustive()
     }
+}
+
+/// The most resident memory of this process so far, where the system says it.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kibibytes)
 }
 
 /// The texts of a window, one JSON object each: their rows, ids and trained ids.

@@ -61,7 +61,15 @@ pub fn sft(
             break;
         }
     }
-    Ok(learner.ema.map_or(model.clone(), |ema| ema.applied_to(&model)))
+    if config.training.load_best_model_at_end
+        && let Some(best) = run.best(&model, weights)?
+    {
+        return Ok(best);
+    }
+    Ok(match learner.ema {
+        Some(ema) => ema.applied_to(&model),
+        None => model,
+    })
 }
 
 /// How a pass adds to a step.

@@ -3,19 +3,43 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use posttrain_model::checkpoint::{Dtype, SaveOptions, read_companions};
+use posttrain_model::adapter::AdapterSave;
+use posttrain_model::checkpoint::{Checkpoint, Dtype, SaveOptions, read_companions};
 use posttrain_model::{Decoder, LoadOptions};
 use regex::Regex;
 
 use crate::config::SftConfig;
 use crate::error::Error;
+use crate::optim::Ema;
+
+/// The name of the adapter that is trained.
+const ADAPTER: &str = "default";
+/// Every trained number of an adapter, as it is: what resuming needs where the adapter is written in
+/// another form (PiSSA and OLoRA as plain LoRA).
+const TRAINED: &str = "trained.safetensors";
 
 /// What of a model is trained and stored.
 #[derive(Debug)]
 pub struct Weights {
-    base: PathBuf,
+    kind: Kind,
     /// Tokenizer and generation files of the base, which go with every model that is written.
     companions: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The weights of the model, loaded in this type.
+    Full {
+        /// How they are loaded.
+        options: LoadOptions,
+        /// Where the types stand in which they are written.
+        base: PathBuf,
+    },
+    /// An adapter; the base stays as it is.
+    Adapter {
+        /// What the adapter says of its base.
+        base: String,
+    },
 }
 
 impl Weights {
@@ -30,59 +54,128 @@ impl Weights {
         resumed: Option<&Path>,
         device: &Device,
     ) -> Result<(Self, Decoder), Error> {
-        let weights = Self { base: base.to_owned(), companions: read_companions(base)? };
-        let options = LoadOptions { dtype: config.model.dtype.to_load(false) };
-        let model = Decoder::load_with(resumed.unwrap_or(base), device, &options)?;
-        let model = choose(model, config.model.trainable.as_deref(), &config.model.frozen)?;
-        Ok((weights, model))
+        let (lora, adapter) = (&config.peft.lora, &config.model.adapter);
+        let adapted = lora.is_some() || adapter.is_some();
+        let options = LoadOptions {
+            dtype: config.model.dtype.to_load(adapted),
+            quantization: config.peft.quantization.clone(),
+        };
+        let companions = read_companions(base)?;
+        let (trainable, frozen) = (config.model.trainable.as_deref(), &config.model.frozen);
+        if !adapted {
+            let model = full(resumed.unwrap_or(base), base, device, &options)?;
+            let model = choose(model, trainable, frozen)?;
+            let kind = Kind::Full { options, base: base.to_owned() };
+            return Ok((Self { kind, companions }, model));
+        }
+        let mut model = Decoder::load_with(base, device, &options)?;
+        match (lora, adapter) {
+            (Some(lora), _) => model.add_adapter(ADAPTER, lora, config.training.seed)?,
+            (_, Some(folder)) => model.load_adapter(folder, ADAPTER)?,
+            _ => unreachable!("one of both"),
+        }
+        let mut model = choose(model, trainable, frozen)?;
+        if let Some(resumed) = resumed {
+            model = Ema::load(resumed.join(TRAINED), HALF, &model)?.applied_to(&model);
+        }
+        let kind = Kind::Adapter { base: config.model.name()?.into() };
+        Ok((Self { kind, companions }, model))
     }
 
     /// Writes what a resumed run needs: the trained weights, with every bit that they have.
     ///
     /// # Errors
-    /// [`Error::Model`] when a file cannot be written.
+    /// [`Error::Model`] and [`Error::Io`] when a file cannot be written.
     pub fn save_state(&self, model: &Decoder, folder: &Path) -> Result<(), Error> {
-        let options = SaveOptions { companions: self.companions.clone(), ..SaveOptions::default() };
-        model.save_as(folder, Dtype::F32, &options)?;
+        match &self.kind {
+            Kind::Full { .. } => drop(model.save_as(folder, Dtype::F32, &self.options())?),
+            Kind::Adapter { .. } => {
+                self.save_final(model, folder)?;
+                Ema::new(HALF, model)?.save(folder.join(TRAINED))?;
+            }
+        }
         Ok(())
     }
 
-    /// Writes the final model, in the types of the checkpoint that it came from.
+    /// Writes the final model, in the types of the checkpoint that it came from, or the adapter as
+    /// PEFT lays it out.
     ///
     /// # Errors
     /// [`Error::Model`] when a file cannot be written.
     pub fn save_final(&self, model: &Decoder, folder: &Path) -> Result<(), Error> {
-        let options = SaveOptions { companions: self.companions.clone(), ..SaveOptions::default() };
-        model.save(folder, &options)?;
+        match &self.kind {
+            Kind::Full { .. } => drop(model.save(folder, &self.options())?),
+            Kind::Adapter { base } => {
+                let base_model_name_or_path = Some(base.clone());
+                let companions = self.companions.clone();
+                let options = AdapterSave { base_model_name_or_path, companions };
+                model.save_adapter(ADAPTER, folder, &options)?;
+            }
+        }
         Ok(())
+    }
+
+    /// The model as the checkpoint of a step has it.
+    ///
+    /// # Errors
+    /// Those of [`Weights::load`].
+    pub fn reload(&self, model: &Decoder, checkpoint: &Path) -> Result<Decoder, Error> {
+        match &self.kind {
+            Kind::Full { options, base } => full(checkpoint, base, &model.device(), options),
+            Kind::Adapter { .. } => {
+                Ok(Ema::load(checkpoint.join(TRAINED), HALF, model)?.applied_to(model))
+            }
+        }
+    }
+
+    fn options(&self) -> SaveOptions {
+        SaveOptions { companions: self.companions.clone(), ..SaveOptions::default() }
     }
 }
 
-/// Trains what the patterns say.
+/// The weights of one folder, to be written in the types of another.
+fn full(
+    folder: &Path,
+    base: &Path,
+    device: &Device,
+    options: &LoadOptions,
+) -> Result<Decoder, Error> {
+    let model = Decoder::load_with(folder, device, options)?;
+    Ok(model.saved_like(&Checkpoint::open(base)?))
+}
+
+/// An average that has seen one value is that value, whatever its decay.
+const HALF: f64 = 0.5;
+
+/// Of what is trained, leaves out what the patterns say.
 fn choose(
     model: Decoder,
     trainable: Option<&[String]>,
     frozen: &[String],
 ) -> Result<Decoder, Error> {
-    let names: Vec<String> = model.parameters().into_iter().map(|p| p.name).collect();
-    let patterns = |key: &str, patterns: &[String]| {
-        let compiled = patterns.iter().map(|pattern| {
+    let trained = model.parameters().into_iter().filter(|parameter| parameter.trainable);
+    let names: Vec<String> = trained.map(|parameter| parameter.name).collect();
+    let compiled = |key: &str, patterns: &[String]| {
+        let compile = |pattern: &String| {
             let regex = Regex::new(pattern)
                 .map_err(|error| Error::config(key, format!("`{pattern}`"), error.to_string()))?;
             if !names.iter().any(|name| regex.is_match(name)) {
-                let expected = "a pattern that some parameter matches, such as \
-                                `model.layers.0.mlp.up_proj.weight`";
+                let example = names.first().map_or("", String::as_str);
+                let expected = format!("a pattern that some trained parameter matches ({example})");
                 return Err(Error::config(key, format!("`{pattern}`"), expected));
             }
             Ok(regex)
-        });
-        compiled.collect::<Result<Vec<_>, Error>>()
+        };
+        patterns.iter().map(compile).collect::<Result<Vec<_>, Error>>()
     };
-    let (trainable, frozen) =
-        (trainable.map(|some| patterns("trainable", some)).transpose()?, patterns("frozen", frozen)?);
-    let matches = |patterns: &[Regex], name: &str| patterns.iter().any(|regex| regex.is_match(name));
+    let only = trainable.map(|patterns| compiled("trainable", patterns)).transpose()?;
+    let not = compiled("frozen", frozen)?;
+    let matches =
+        |patterns: &[Regex], name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
     let chosen = |name: &str| {
-        trainable.as_ref().is_none_or(|some| matches(some, name)) && !matches(&frozen, name)
+        names.iter().any(|known| known == name)
+            && only.as_ref().is_none_or(|only| matches(only, name))
+            && !matches(&not, name)
     };
     if !names.iter().any(|name| chosen(name)) {
         return Err(Error::config("frozen", "every parameter", "some that are left to be trained"));

@@ -56,7 +56,7 @@ fn accumulated_passes_are_one_large_batch() {
 fn layers_computed_anew_give_the_same_gradients() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, anew: bool| {
-        let settings = format!("{SHORT}neftune_noise_alpha: 5\n");
+        let settings = format!("{SHORT}neftune_noise_alpha: 5\noptim: sgd\n");
         let mut config = config(&folder.path().join(name), &settings);
         config.training.gradient_checkpointing = anew;
         trained(&config)
@@ -167,9 +167,10 @@ fn numbers_that_are_not_finite_stop_the_run_and_save_the_batch() {
 fn the_best_checkpoint_is_kept_and_patience_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let settings = "max_steps: 40\nlearning_rate: 0.05\neval_steps: 2\nsave_steps: 2\n\
-                    save_total_limit: 1\nearly_stopping_patience: 3\n";
+                    save_total_limit: 1\n";
     let mut config = config(&folder.path().join("run"), settings);
     config.training.eval_strategy = posttrain_train::config::When::Steps;
+    config.training.early_stopping_patience = Some(3);
     let (train_rows, validation) = (samples().select(0..12), samples().select(40..58));
     let (_, memory) = train(&config, train_rows, Some(validation)).unwrap();
     let losses: Vec<f64> = memory.evaluations.iter().map(|found| found.eval_loss).collect();

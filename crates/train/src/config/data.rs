@@ -78,6 +78,12 @@ impl Paths {
 }
 
 impl DataArguments {
+    /// `val_set_size` as a share of this many rows.
+    pub fn validation_share(&self, rows: usize) -> f64 {
+        let size = self.val_set_size;
+        if size < 1.0 { size } else { (size / rows.max(1) as f64).min(1.0) }
+    }
+
     pub(super) fn validate(&self) -> Result<(), Error> {
         if self.data.as_slice().is_empty() {
             let expected = "a JSONL or Parquet file, a folder, or a list of them";

@@ -19,6 +19,9 @@ mod training;
 
 use std::path::Path;
 
+use posttrain_model::adapter::LoraConfig;
+use posttrain_model::quant::Quantization;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use data::{DataArguments, Paths};
@@ -38,6 +41,8 @@ use crate::schedule::ScheduleConfig;
 pub struct SftConfig {
     /// The checkpoint, and what of it is trained.
     pub model: ModelArguments,
+    /// The adapter and the quantisation.
+    pub peft: PeftArguments,
     /// The rows.
     pub data: DataArguments,
     /// How long, how much at a time, what is watched and kept.
@@ -48,6 +53,16 @@ pub struct SftConfig {
     pub schedule: ScheduleConfig,
     /// What is trained of the rows, and by which objective.
     pub sft: SftArguments,
+}
+
+/// An adapter instead of the weights themselves, and a quantised base below it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeftArguments {
+    /// PEFT's `LoraConfig`; without it all weights are trained.
+    pub lora: Option<LoraConfig>,
+    /// transformers' `BitsAndBytesConfig` for the frozen base.
+    pub quantization: Option<Quantization>,
 }
 
 impl SftConfig {
@@ -71,6 +86,7 @@ impl SftConfig {
     pub fn from_document(mut document: Document) -> Result<Self, Error> {
         let config = Self {
             model: document.section()?,
+            peft: document.section()?,
             data: document.section()?,
             training: document.section()?,
             optim: document.section()?,
@@ -92,6 +108,15 @@ impl SftConfig {
         self.training.validate()?;
         self.optim.validate()?;
         self.sft.validate()?;
+        let adapter = self.peft.lora.is_some() || self.model.adapter.is_some();
+        if self.peft.quantization.is_some() && !adapter {
+            let expected = "`lora` or `adapter` with it: quantised weights cannot be trained";
+            return Err(Error::config("quantization", "given alone", expected));
+        }
+        if self.peft.lora.is_some() && self.model.adapter.is_some() {
+            let expected = "one of the two: `adapter` brings its own configuration";
+            return Err(Error::config("lora", "given beside `adapter`", expected));
+        }
         Ok(())
     }
 
@@ -99,6 +124,7 @@ impl SftConfig {
     pub fn to_json(&self) -> Value {
         let sections = [
             serde_json::to_value(&self.model),
+            serde_json::to_value(&self.peft),
             serde_json::to_value(&self.data),
             serde_json::to_value(&self.training),
             serde_json::to_value(&self.optim),
@@ -137,7 +163,7 @@ impl SftConfig {
     }
 
     /// How rows become batches.
-    pub fn batch_options(&self, pad_token_id: u32) -> BatchOptions {
+    pub fn batch_options(&self) -> BatchOptions {
         BatchOptions {
             per_device_train_batch_size: self.training.per_device_train_batch_size,
             gradient_accumulation_steps: self.training.gradient_accumulation_steps,
@@ -149,18 +175,18 @@ impl SftConfig {
             shuffle_dataset: self.sft.shuffle_dataset,
             train_sampling_strategy: self.sft.train_sampling_strategy,
             seed: self.training.order_seed(),
-            pad_token_id,
+            ..BatchOptions::default()
         }
     }
 
     /// How validation rows become batches.
-    pub fn eval_batch_options(&self, pad_token_id: u32) -> BatchOptions {
+    pub fn eval_batch_options(&self) -> BatchOptions {
         let packed = self.sft.eval_packing.unwrap_or(self.sft.packing);
         BatchOptions {
             per_device_train_batch_size: self.training.per_device_eval_batch_size,
             gradient_accumulation_steps: 1,
             packing: packed.then_some(self.sft.packing_strategy),
-            ..self.batch_options(pad_token_id)
+            ..self.batch_options()
         }
     }
 }

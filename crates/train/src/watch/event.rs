@@ -313,6 +313,25 @@ pub struct Summary {
     pub output: Option<PathBuf>,
 }
 
+/// A sentence or two.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, stop, train_loss, tokens, trained_tokens, seconds, .. } = self;
+        write!(
+            f,
+            "{stop} after step {step}: mean loss {train_loss:.4}, {tokens} tokens ({trained_tokens} trained) \
+             in {seconds:.1} s"
+        )?;
+        if let Some((best, step)) = self.best {
+            write!(f, "; best evaluation {best:.4} at step {step}")?;
+        }
+        match &self.output {
+            Some(output) => write!(f, "; {}", output.display()),
+            None => Ok(()),
+        }
+    }
+}
+
 fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { 0.0 }
 }

@@ -99,9 +99,9 @@ pub(crate) fn train(
     let mut run = Run::open(&config.training, &mut memory)?;
     let base = PathBuf::from(config.model.name()?);
     let (weights, model) = Weights::load(config, &base, run.resumed_from(), &device())?;
-    let mut batches = Batches::new(rows, config.batch_options(0))?;
+    let mut batches = Batches::new(rows, config.batch_options())?;
     let validation =
-        validation.map(|rows| Batches::new(rows, config.eval_batch_options(0))).transpose()?;
+        validation.map(|rows| Batches::new(rows, config.eval_batch_options())).transpose()?;
     let info = RunInfo::default();
     let result =
         sft(model, &weights, &mut batches, validation.as_ref(), config, info, &mut run);
