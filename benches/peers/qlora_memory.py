@@ -6,7 +6,7 @@
     venv/bin/python benches/peers/qlora_memory.py [--threads 2] [--steps 3] [--length 256] [--sides ...]
 
 The model is a Llama with random weights in bf16, made in a temporary folder: vocabulary 32000, hidden 1280,
-26 layers, 20 heads of which 5 for keys, intermediate 3584, tied embeddings; 506 million parameters, 465 million of
+26 layers, 20 heads of which 5 for keys, intermediate 3584, tied embeddings; 505 million parameters, 464 million of
 them in the linear layers. Each step trains one row of `--length` tokens with LoRA r 16 on all linear layers, all
 tokens trained, with gradient checkpointing. QLoRA holds the linear layers in NF4 with double quantisation.
 
