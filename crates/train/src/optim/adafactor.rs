@@ -63,6 +63,10 @@ impl Adafactor {
         Ok(rule)
     }
 
+    pub(super) fn has_its_own_rate(self) -> bool {
+        self.relative_step
+    }
+
     pub(super) fn parts(self, shape: [usize; 2], is_matrix: bool) -> Vec<Part> {
         let [rows, columns] = shape;
         let squares = if is_matrix {
@@ -148,8 +152,7 @@ fn unfactored(gradient: Tensor<2>, [square]: [Tensor<2>; 1], blend: f32) -> Step
 /// √mean(x²)
 fn rms(tensor: &Tensor<2>) -> f64 {
     let count = tensor.dims().iter().product::<usize>() as f64;
-    let sum = look(tensor, square_sum).unwrap_or_else(|| {
-        f64::from((tensor.clone() * tensor.clone()).sum().into_scalar::<f32>())
-    });
+    let sum = look(tensor, square_sum)
+        .unwrap_or_else(|| f64::from((tensor.clone() * tensor.clone()).sum().into_scalar::<f32>()));
     (sum / count).sqrt()
 }

@@ -92,11 +92,7 @@ impl Factors {
         }
     }
 
-    pub(super) fn update_tensors(
-        self,
-        [w, m, v]: [Tensor<2>; 3],
-        g: Tensor<2>,
-    ) -> [Tensor<2>; 3] {
+    pub(super) fn update_tensors(self, [w, m, v]: [Tensor<2>; 3], g: Tensor<2>) -> [Tensor<2>; 3] {
         let m = m.clone() + (g.clone() - m) * self.blend1;
         let v = v * self.beta2 + g.clone() * g * self.blend2;
         let scale = v.clone().sqrt() * self.correction + self.epsilon;

@@ -117,7 +117,12 @@ impl OptimizerConfig {
     /// [`Error::Config`] for a value that is out of range, an argument that the optimizer does not
     /// have, or a pattern that is none.
     pub fn validate(&self) -> Result<(), Error> {
-        self.rule()?;
+        if self.rule()?.has_its_own_rate() {
+            let (key, expected) = ("optim_args.relative_step", "false beside other learning rates");
+            if !self.learning_rate_groups.is_empty() || self.loraplus_lr_ratio.is_some() {
+                return Err(Error::config(key, true, expected));
+            }
+        }
         at_least_zero("weight_decay", self.weight_decay)?;
         if let Some(ratio) = self.loraplus_lr_ratio {
             above_zero("loraplus_lr_ratio", ratio)?;

@@ -112,7 +112,8 @@ mod tests {
         for table in [&*SIGNED, &*UNSIGNED] {
             for bits in 0..=u16::MAX {
                 let (low, high) = (least(bits), f32::from_bits(u32::from(bits) << 16 | 0xffff));
-                let high = if bits >> 15 == 1 { f32::from_bits(u32::from(bits) << 16) } else { high };
+                let high =
+                    if bits >> 15 == 1 { f32::from_bits(u32::from(bits) << 16) } else { high };
                 if !(-1.0..=1.0).contains(&low) || !(-1.0..=1.0).contains(&high) {
                     continue;
                 }

@@ -13,11 +13,7 @@ const BANDS: usize = 32;
 
 /// g / √(r cᵀ / mean(r)) after r and c have taken up (1 − blend) of what they were and `blend` of
 /// the new means of g² + ε; then r and c, as matrices of one row.
-pub(super) fn update(
-    gradient: Tensor<2>,
-    [row, column]: [Tensor<2>; 2],
-    blend: f32,
-) -> Stepped {
+pub(super) fn update(gradient: Tensor<2>, [row, column]: [Tensor<2>; 2], blend: f32) -> Stepped {
     let shape = gradient.dims();
     // The gradient itself becomes the update; what is looked at is not used.
     let nothing = row.clone();

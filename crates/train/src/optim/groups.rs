@@ -52,9 +52,16 @@ pub(super) fn treatments(
             (0..patterns.len()).filter(|&index| patterns[index].0.is_match(name)).collect();
         of_group.iter().for_each(|&index| matched[index] = true);
         let group = of_group.first().map_or(1.0, |&index| patterns[index].1);
-        let decay = if UNDECAYED.is_match(&name.to_lowercase()) { 0.0 } else { config.weight_decay };
+        let decay =
+            if UNDECAYED.is_match(&name.to_lowercase()) { 0.0 } else { config.weight_decay };
         let factor = group * lora_plus(config, learning_rate, parameter)?;
         treatments.push(Treatment { factor, decay });
+    }
+    if let Some(ratio) = config.loraplus_lr_ratio
+        && !parameters.iter().any(|parameter| is_lora_b(&parameter.name))
+    {
+        let expected = "none where no lora_B is trained";
+        return Err(Error::config("loraplus_lr_ratio", ratio, expected));
     }
     if let Some(index) = matched.iter().position(|matched| !matched) {
         let key = format!("learning_rate_groups[{index}].pattern");
@@ -76,8 +83,12 @@ fn lora_plus(
         super::config::above_zero("learning_rate", learning_rate)?;
         return Ok(config.loraplus_lr_embedding / learning_rate);
     }
-    let faster = name.contains("lora_b") || parameter.shape.len() == 1;
+    let faster = is_lora_b(&name) || parameter.shape.len() == 1;
     Ok(if faster { ratio } else { 1.0 })
+}
+
+fn is_lora_b(name: &str) -> bool {
+    name.to_lowercase().contains("lora_b")
 }
 
 #[cfg(test)]
@@ -122,6 +133,9 @@ mod tests {
         let found = treatments(&config, 1e-3, &parameters).unwrap();
         let factors: Vec<f64> = found.iter().map(|found| found.factor).collect();
         assert_eq!(factors, [1.0, 16.0, 16.0, 1e-6 / 1e-3]);
+        let error = treatments(&config, 1e-3, &parameters[2..]).unwrap_err().to_string();
+        let expected = "`loraplus_lr_ratio` is 16, expected none where no lora_B is trained";
+        assert_eq!(error, expected);
     }
 
     #[test]

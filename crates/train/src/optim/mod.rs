@@ -140,27 +140,21 @@ impl Optimizer {
     /// belongs to none of them.
     #[must_use]
     pub fn step(&mut self, lr: f64, model: Decoder, mut gradients: Gradients) -> Decoder {
-        let model = model.map_trainable(&mut |parameter, weight| {
-            match gradients.take(&parameter.name) {
+        let model =
+            model.map_trainable(&mut |parameter, weight| match gradients.take(&parameter.name) {
                 Some(gradient) => self.update(lr, &parameter.name, weight, gradient),
                 None => weight,
-            }
-        });
+            });
         let left: Vec<&str> = gradients.iter().map(|(name, _)| name).collect();
         assert!(left.is_empty(), "gradients of parameters that are not trained: {left:?}");
         self.steps += 1;
         model
     }
 
-    fn update(
-        &mut self,
-        lr: f64,
-        name: &str,
-        weight: Tensor<2>,
-        gradient: Tensor<2>,
-    ) -> Tensor<2> {
+    fn update(&mut self, lr: f64, name: &str, weight: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
         let slot = self.slots.get_mut(name);
-        let slot = slot.unwrap_or_else(|| panic!("`{name}` is not among the optimizer's parameters"));
+        let slot =
+            slot.unwrap_or_else(|| panic!("`{name}` is not among the optimizer's parameters"));
         let (shape, dtype) = (rule::matrix(&slot.shape), weight.dtype());
         assert_eq!(weight.dims(), shape, "the shape of `{name}`");
         assert_eq!(gradient.dims(), shape, "the shape of the gradient of `{name}`");

@@ -85,6 +85,11 @@ impl Rule {
         }
     }
 
+    /// Whether the learning rate that a step is told is not used.
+    pub(super) fn has_its_own_rate(&self) -> bool {
+        matches!(self, Self::Adafactor(rule) if rule.has_its_own_rate())
+    }
+
     /// What is kept of a parameter of this shape, all zero before the first step.
     pub(super) fn parts(&self, shape: &[usize]) -> Vec<Part> {
         let matrix = matrix(shape);

@@ -22,9 +22,8 @@ enum Place<'a> {
 fn places(optimizer: &Optimizer) -> Vec<(Entry, Place<'_>)> {
     let mut places = Vec::new();
     for (name, slot) in &optimizer.slots {
-        let entry = |part: &str, dtype, shape: &[usize]| {
-            Entry::new(format!("{name}.{part}"), dtype, shape)
-        };
+        let entry =
+            |part: &str, dtype, shape: &[usize]| Entry::new(format!("{name}.{part}"), dtype, shape);
         places.push((entry("step", Dtype::I64, &[]), Place::Steps(slot.steps)));
         if let Some(master) = &slot.master {
             let shape = matrix(&slot.shape);
@@ -40,10 +39,8 @@ fn places(optimizer: &Optimizer) -> Vec<(Entry, Place<'_>)> {
 
 pub(super) fn save_optimizer(optimizer: &Optimizer, path: &Path) -> Result<(), Error> {
     let (entries, places): (Vec<Entry>, Vec<Place<'_>>) = places(optimizer).into_iter().unzip();
-    let metadata = [
-        ("optim", optimizer.optim.name().to_owned()),
-        ("steps", optimizer.steps.to_string()),
-    ];
+    let metadata =
+        [("optim", optimizer.optim.name().to_owned()), ("steps", optimizer.steps.to_string())];
     write(path, &metadata, &entries, |i| match places[i] {
         Place::Steps(steps) => steps.to_le_bytes().to_vec(),
         Place::Master(numbers) | Place::Kept(Kept::Numbers(numbers)) => bytes(numbers),

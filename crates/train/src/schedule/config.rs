@@ -224,9 +224,8 @@ fn only(kind: SchedulerType, given: &SchedulerArguments) -> Result<(), Error> {
     let name = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let kind = name(&serde_json::to_value(kind).expect("JSON in memory"));
     let given = serde_json::to_value(given).expect("JSON in memory");
-    let foreign = given.as_object().into_iter().flatten().find(|(key, _)| {
-        !allowed.contains(&key.as_str())
-    });
+    let foreign =
+        given.as_object().into_iter().flatten().find(|(key, _)| !allowed.contains(&key.as_str()));
     let Some((key, value)) = foreign else { return Ok(()) };
     let expected = if allowed.is_empty() {
         format!("nothing: {kind} has no arguments")

@@ -26,11 +26,16 @@ fn a_warmup_is_steps_or_a_share() {
 #[test]
 fn by_hand() {
     let linear = schedule("warmup_steps: 20");
-    assert_eq!([0, 10, 20, 60, 100, 101].map(|step| linear.rate(step)), [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]);
-    let restarts = schedule("{lr_scheduler_type: cosine_with_restarts, lr_scheduler_kwargs: {num_cycles: 2}}");
+    assert_eq!(
+        [0, 10, 20, 60, 100, 101].map(|step| linear.rate(step)),
+        [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
+    );
+    let restarts =
+        schedule("{lr_scheduler_type: cosine_with_restarts, lr_scheduler_kwargs: {num_cycles: 2}}");
     assert_eq!([0, 50, 100].map(|step| restarts.rate(step)), [1.0, 1.0, 0.0]);
     assert!((restarts.rate(25) - 0.5).abs() < 1e-15);
-    let power = schedule("{lr_scheduler_type: polynomial, lr_scheduler_kwargs: {power: 2, lr_end: 0.2}}");
+    let power =
+        schedule("{lr_scheduler_type: polynomial, lr_scheduler_kwargs: {power: 2, lr_end: 0.2}}");
     assert!((power.rate(50) - (0.8 * 0.25 + 0.2)).abs() < 1e-15);
     let root = schedule("{lr_scheduler_type: inverse_sqrt, warmup_steps: 9}");
     assert_eq!([9, 36].map(|step| root.rate(step)), [1.0, 0.5]);

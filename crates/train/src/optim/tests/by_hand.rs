@@ -114,10 +114,8 @@ fn muon() {
 #[test]
 fn a_parameter_without_gradients_does_not_age() {
     // The first step of AdamW is η sign(g) whenever it comes.
-    let weights = [
-        weight("model.a", &[1, 2], vec![0.0; 2]),
-        weight("model.b", &[1, 2], vec![0.0; 2]),
-    ];
+    let weights =
+        [weight("model.a", &[1, 2], vec![0.0; 2]), weight("model.b", &[1, 2], vec![0.0; 2])];
     let mut optimizer = optimizer(&config("optim: adamw_torch"), &weights);
     let [(_, mut a), (_, b)] = weights;
     for _ in 0..10 {

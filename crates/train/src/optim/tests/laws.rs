@@ -229,9 +229,8 @@ fn tensor_operations_give_the_same_numbers() {
 #[test]
 fn the_order_of_the_rows_does_not_matter() {
     let shape = [16, 256];
-    let reversed = |numbers: Vec<f32>| -> Vec<f32> {
-        numbers.chunks(256).rev().flatten().copied().collect()
-    };
+    let reversed =
+        |numbers: Vec<f32>| -> Vec<f32> { numbers.chunks(256).rev().flatten().copied().collect() };
     each(|yaml, rate| {
         let run = |order: &dyn Fn(Vec<f32>) -> Vec<f32>| {
             let weights = [weight(NAME, &shape, order(noise(1, 16 * 256)))];

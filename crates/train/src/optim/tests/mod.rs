@@ -3,8 +3,8 @@
 mod by_hand;
 mod laws;
 mod parity;
-mod whole;
 mod store;
+mod whole;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use posttrain_model::Parameter;

@@ -19,7 +19,11 @@ use crate::schedule::{Schedule, ScheduleConfig, SchedulerArguments};
 /// have to be.
 const CASES: &[(&str, &str, f64)] = &[
     ("adamw", "{optim: adamw_torch}", 1e-6),
-    ("adamw_decay", "{optim: adamw_torch, weight_decay: 0.1, adam_beta2: 0.95, adam_epsilon: 1e-6}", 1e-6),
+    (
+        "adamw_decay",
+        "{optim: adamw_torch, weight_decay: 0.1, adam_beta2: 0.95, adam_epsilon: 1e-6}",
+        1e-6,
+    ),
     (
         "adamw_large_eps",
         "{optim: adamw_torch, weight_decay: 0.01, adam_beta1: 0.8, adam_beta2: 0.99, adam_epsilon: 0.01}",
@@ -27,7 +31,11 @@ const CASES: &[(&str, &str, f64)] = &[
     ),
     ("sgd", "{optim: sgd}", 1e-6),
     ("sgd_momentum", "{optim: sgd, weight_decay: 0.05, optim_args: 'momentum=0.9'}", 1e-6),
-    ("sgd_nesterov", "{optim: sgd, weight_decay: 0.01, optim_args: 'momentum=0.9,nesterov=True'}", 1e-6),
+    (
+        "sgd_nesterov",
+        "{optim: sgd, weight_decay: 0.01, optim_args: 'momentum=0.9,nesterov=True'}",
+        1e-6,
+    ),
     ("adafactor", "{optim: adafactor}", 1e-6),
     (
         "adafactor_beta1",
@@ -141,7 +149,8 @@ fn steps_of_the_references() {
                 let slot = &optimizer.slots[&full];
                 let parts = slot.rule.parts(&slot.shape).into_iter().map(|part| part.name);
                 let weight = Kept::Numbers(weight.clone());
-                for (part, kept) in std::iter::once(("param", &weight)).chain(parts.zip(&slot.kept)) {
+                for (part, kept) in std::iter::once(("param", &weight)).chain(parts.zip(&slot.kept))
+                {
                     let key = format!("{}.{part}.{name}", step + 1);
                     let what = format!("{case} {key}");
                     match kept {

@@ -118,9 +118,8 @@ fn a_parameter_that_was_frozen_is_not_trained() {
 #[test]
 fn wrong_settings_are_named() {
     let model = model();
-    let error = |yaml: &str| {
-        Optimizer::new(&config(yaml), 1e-3, &model).map(drop).unwrap_err().to_string()
-    };
+    let error =
+        |yaml: &str| Optimizer::new(&config(yaml), 1e-3, &model).map(drop).unwrap_err().to_string();
     for (yaml, expected) in [
         ("adam_beta1: 1.0", "`adam_beta1` is 1, expected at least 0 and below 1"),
         ("weight_decay: -0.1", "`weight_decay` is -0.1, expected at least 0"),
@@ -137,7 +136,10 @@ fn wrong_settings_are_named() {
             "{optim: sgd, optim_args: 'momentum=high'}",
             "`optim_args.momentum` is `high`, expected a number",
         ),
-        ("{optim: sgd, optim_args: 'momentum'}", "`optim_args` is `momentum`, expected `key=value`"),
+        (
+            "{optim: sgd, optim_args: 'momentum'}",
+            "`optim_args` is `momentum`, expected `key=value`",
+        ),
         (
             "{optim: sgd, optim_args: 'nesterov=true'}",
             "`optim_args.momentum` is 0, expected above 0 with nesterov",
@@ -150,6 +152,15 @@ fn wrong_settings_are_named() {
         (
             "{optim: adafactor, optim_args: 'warmup_init=true'}",
             "`optim_args.warmup_init` is true, expected false without relative_step",
+        ),
+        (
+            "{optim: adafactor, optim_args: 'relative_step=true', \
+             learning_rate_groups: [{pattern: layers, factor: 2}]}",
+            "`optim_args.relative_step` is true, expected false beside other learning rates",
+        ),
+        (
+            "loraplus_lr_ratio: 2",
+            "`loraplus_lr_ratio` is 2, expected none where no lora_B is trained",
         ),
         ("loraplus_lr_ratio: 0", "`loraplus_lr_ratio` is 0, expected above 0"),
     ] {
