@@ -15,7 +15,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % limit
     }
 }
@@ -47,16 +48,20 @@ fn files() -> Vec<PathBuf> {
     let mut random = Random(1);
     for id in 0..ROWS {
         let mut messages = Vec::new();
-        for _ in 0..1 + random.below(3) {
+        for _ in 0..=random.below(3) {
             let (question, answer) = (5 + random.below(60), 5 + random.below(200));
             messages.push(json!({"role": "user", "content": text(&mut random, question)}));
             messages.push(json!({"role": "assistant", "content": text(&mut random, answer)}));
         }
         let row = json!({"messages": messages, "id": id, "source": "bench", "score": 0.25});
         let row = row.as_object().expect("an object");
-        writers.iter_mut().for_each(|writer| writer.write_object(row).expect("space"));
+        for writer in &mut writers {
+            writer.write_object(row).expect("space");
+        }
     }
-    writers.into_iter().for_each(|writer| assert_eq!(writer.finish().expect("space"), ROWS as u64));
+    for writer in writers {
+        writer.finish().expect("space");
+    }
     paths
 }
 
@@ -70,7 +75,11 @@ fn rows(criterion: &mut Criterion) {
         group.bench_function(*name, |bencher| {
             bencher.iter(|| {
                 let rows = Rows::open([path], &ReadOptions::default()).expect("rows");
-                assert_eq!(rows.map(|row| row.expect("a row")).count(), ROWS);
+                let mut count = 0;
+                for row in rows {
+                    count += usize::from(!row.expect("a row").metadata.is_empty());
+                }
+                assert_eq!(count, ROWS);
             });
         });
     }

@@ -69,7 +69,7 @@ pub enum Fault {
         /// What it is.
         found: String,
     },
-    /// A column that the format needs is absent or null.
+    /// A column that the format needs is absent.
     #[error("`{column}` is missing; the row has {found}")]
     Missing {
         /// The column.

@@ -318,7 +318,7 @@ mod tests {
     fn reads_what_serde_json_reads() {
         for text in [
             r#"{"a":[1,-2,0,-0,0.5,1e3,1E-7,18446744073709551615,-9223372036854775808],"b":{}}"#,
-            r#" [ ] "#,
+            " [ ] ",
             "\t{\r\n\"x\" : null , \"y\":[true,false]}",
             r#""\"\\\/\b\f\n\r\t\u00e9\uD83D\ude00é😀 a string that is longer than a block of 32 bytes""#,
             r#"[[[[[[]]]]],"",{"":{"":""}}]"#,
@@ -398,7 +398,7 @@ mod tests {
         let mut state = 7;
         for _ in 0..20_000 {
             let mut bytes = seed.as_bytes().to_vec();
-            for _ in 0..1 + random(&mut state) % 3 {
+            for _ in 0..=random(&mut state) % 3 {
                 let at = random(&mut state) % bytes.len();
                 match random(&mut state) % 3 {
                     0 => bytes[at] = b"\"\\{}[],:0e-.u \x00\xff"[random(&mut state) % 16],

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use posttrain_chat::JsonChat;
-use posttrain_core::{Conversation, Document, Tool};
+use posttrain_core::{Conversation, Document, Prompt, Tool};
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
@@ -217,7 +217,7 @@ impl Row {
         chat.map_err(|error| self.not_a_conversation(&error))
     }
 
-    /// Messages of this row in the typed form that `Generate` takes.
+    /// Messages of this row in their typed form. Its `Context::variables` have no place there.
     ///
     /// # Errors
     /// [`Error::Conversation`] for a message that has no typed form. Rows as they are read have one.
@@ -230,6 +230,17 @@ impl Row {
             tools: self.context.tools.iter().map(|tool| Tool(object(tool))).collect(),
             documents: self.context.documents.iter().map(|one| Document(object(one))).collect(),
             extra: Map::new(),
+        })
+    }
+
+    /// A prompt of this row as `Generate` takes it.
+    ///
+    /// # Errors
+    /// Those of [`Row::conversation`].
+    pub fn prompt(&self, prompt: &Body) -> Result<Prompt> {
+        Ok(match prompt {
+            Body::Text(text) => Prompt::Text(text.clone()),
+            Body::Messages(messages) => Prompt::Conversation(self.conversation(messages)?),
         })
     }
 

@@ -1,4 +1,5 @@
 //! Rows to tokens: what the chat crate makes of them.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

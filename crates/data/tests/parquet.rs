@@ -1,4 +1,5 @@
 //! Parquet files as `datasets` and pyarrow write them.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What is written is what was read.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -49,16 +49,16 @@ impl Columns {
     /// # Errors
     /// [`Error::Options`] when a column is mapped that the rows do not have, and that a form cannot do
     /// without.
-    pub(crate) fn check_present(&self, found: &[String], path: &Path) -> Result<()> {
+    pub(crate) fn check_present(&self, found: &[&str], path: &Path) -> Result<()> {
         let needed = |name: &str| {
             let required = FORMS.iter().flat_map(|form| form.required);
             required.flat_map(|column| column.split('|')).any(|column| column == name)
         };
-        let absent = |(_, column): &(&str, &str)| !found.iter().any(|found| found == column);
+        let absent = |(_, column): &(&str, &str)| !found.contains(column);
         let Some((name, column)) = self.mapped().find(|pair| needed(pair.0) && absent(pair)) else {
             return Ok(());
         };
-        let expected = format!("a column of {}: {}", path.display(), names(found));
+        let expected = format!("a column of {}: {}", path.display(), names(found.iter().copied()));
         Err(Error::options(format!("columns.{name}"), format!("`{column}`"), expected))
     }
 
@@ -93,12 +93,13 @@ fn known() -> Vec<&'static str> {
 /// A row's columns, taken one after the other; what is left is metadata.
 pub(crate) struct Fields<'c> {
     object: Map<String, Json>,
+    taken: Vec<&'c str>,
     columns: &'c Columns,
 }
 
 impl<'c> Fields<'c> {
     pub(crate) fn new(object: Map<String, Json>, columns: &'c Columns) -> Self {
-        Self { object, columns }
+        Self { object, taken: Vec::new(), columns }
     }
 
     /// The name of a column in the files.
@@ -109,14 +110,23 @@ impl<'c> Fields<'c> {
     /// Takes a column; null is as good as absent.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<Json> {
         let column = self.columns.column(name)?;
-        self.object.shift_remove(column).filter(|value| !value.is_null())
+        let value = self.object.shift_remove(column)?;
+        self.taken.push(column);
+        Some(value).filter(|value| !value.is_null())
     }
 
     /// Takes a column that has to be there.
     pub(crate) fn require(&mut self, name: &'static str) -> Result<Json, Fault> {
+        let column = self.columns.column(name);
+        if let Some((column, null @ Json::Null)) =
+            column.and_then(|c| Some((c, self.object.get(c)?)))
+        {
+            return Err(Fault::value(column, null, "a value"));
+        }
         self.take(name).ok_or_else(|| {
-            let column = self.name(name).to_owned();
-            Fault::Missing { column, found: names(self.object.keys()) }
+            let taken = self.taken.iter().copied();
+            let found = names(taken.chain(self.object.keys().map(String::as_str)));
+            Fault::Missing { column: self.name(name).to_owned(), found }
         })
     }
 
@@ -144,7 +154,7 @@ impl<'c> Fields<'c> {
 }
 
 /// Names of columns for messages.
-pub(crate) fn names<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+pub(crate) fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "no columns".into() } else { names.join(", ") }
 }

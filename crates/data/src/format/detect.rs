@@ -27,8 +27,8 @@ pub(crate) fn detect(
         |column: &str| rows.iter().any(|row| row.get(column).is_some_and(|value| !value.is_null()));
     let mut found = Vec::new();
     for column in rows.iter().flat_map(|row| row.keys()) {
-        if !found.contains(column) {
-            found.push(column.clone());
+        if !found.contains(&column.as_str()) {
+            found.push(column.as_str());
         }
     }
     columns.check_present(&found, path)?;
@@ -36,7 +36,7 @@ pub(crate) fn detect(
     let fits = |form: &&Form| form.required.iter().all(|column| column.split('|').any(has));
     let told = || {
         let fitting: Vec<&Form> = FORMS.iter().filter(fits).collect();
-        let (path, columns) = (path.to_owned(), names(&found));
+        let (path, columns) = (path.to_owned(), names(found.iter().copied()));
         match *meant(&fitting) {
             [format] => Ok(format),
             [] => Err(Error::UnknownFormat { path, columns }),

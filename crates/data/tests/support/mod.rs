@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use posttrain_data::{Error, Format, ReadOptions, ReadReport, Row, Rows};
+use posttrain_data::{Error, Example, Format, ReadOptions, ReadReport, Row, Rows};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -49,6 +49,22 @@ pub(crate) fn as_format(format: Format) -> ReadOptions {
 pub(crate) fn columns<const N: usize>(mapped: [(&str, &str); N]) -> ReadOptions {
     let columns = mapped.map(|(name, column)| (name.to_owned(), column.to_owned())).into();
     ReadOptions { columns, ..ReadOptions::default() }
+}
+
+/// The messages of a conversation.
+pub(crate) fn messages(row: &Row) -> Json {
+    match &row.example {
+        Example::Messages(messages) => messages.iter().cloned().map(Json::Object).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The fault of the only row, as its message.
+pub(crate) fn fault(row: Json, format: Format) -> String {
+    match one(&row, &as_format(format)) {
+        Err(Error::BadRow { fault, bad: 1, allowed: 0, .. }) => fault.to_string(),
+        other => panic!("{row}: {other:?}"),
+    }
 }
 
 /// Numbers of a linear congruential generator, below a limit.
