@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod error;
+pub mod memory;
 pub mod optim;
 mod run;
 pub mod schedule;

@@ -122,5 +122,9 @@ fn packed_equals_unpacked() {
             }
         }
         assert!(gradients.values().all(|g| g.iter().any(|number| number.abs() > 1e-4)), "{case}");
+        // Rows that do see each other are something else.
+        let joined = BatchOptions { packing: Some(Packing::Wrapped), ..batch(8, 1) };
+        let (joined, _) = learn(&model, &window(&samples, joined), Activations::Keep);
+        assert!((joined - loss).abs() > 1e-2, "{case}: {joined} and {loss}");
     }
 }

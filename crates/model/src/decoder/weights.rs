@@ -31,6 +31,13 @@ pub(super) fn expected(config: &Config) -> Vec<Expected> {
     tensors.listed
 }
 
+impl Config {
+    /// Names and shapes of all tensors of the model, in the order of transformers' state dict.
+    pub fn tensors(&self) -> Vec<Expected> {
+        expected(self)
+    }
+}
+
 /// A decoder whose tensors come from `source`, one after the other.
 pub(super) fn build(
     config: &Config,

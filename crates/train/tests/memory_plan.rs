@@ -1,0 +1,262 @@
+//! The plan against what is really held: weights, gradients and states to the byte.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use posttrain_model::checkpoint::Dtype;
+use posttrain_model::config::Config;
+use posttrain_model::{Activations, Batch, Decoder, Gradients, LoadOptions, Parameter, device};
+use posttrain_train::memory::{
+    MemorySettings, Plan, Quantized, Trial, all_parameters, lora_parameters,
+};
+use posttrain_train::optim::{Optimizer, OptimizerConfig, OptimizerName};
+use safetensors::SafeTensors;
+use serde_json::json;
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/models")
+}
+
+fn cases() -> Vec<String> {
+    let folders = std::fs::read_dir(models()).unwrap().map(|entry| entry.unwrap().path());
+    let folders = folders.filter(|path| path.join("model.safetensors").exists());
+    let mut names: Vec<String> =
+        folders.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    assert!(names.len() >= 21, "{names:?}");
+    names
+}
+
+fn settings(trained: Vec<Parameter>) -> MemorySettings {
+    MemorySettings {
+        dtype: Dtype::F32,
+        compute: Dtype::F32,
+        quantization: None,
+        trained,
+        optimizer: OptimizerConfig::default(),
+        ema: false,
+        per_device_train_batch_size: 1,
+        gradient_accumulation_steps: 1,
+        max_length: 16,
+        activations: Activations::Keep,
+    }
+}
+
+/// Bytes of the parameters as they lie on the device.
+fn held(model: &Decoder) -> u64 {
+    let mut bytes = 0;
+    let _ = model.clone().with_trainable(|_| true).map_trainable(&mut |_, weight| {
+        bytes += (weight.shape().num_elements() * weight.dtype().size()) as u64;
+        weight
+    });
+    bytes
+}
+
+#[test]
+fn weights_are_counted_to_the_byte() {
+    let device = device::open("flex").unwrap();
+    for case in cases() {
+        for dtype in [Dtype::F32, Dtype::BF16] {
+            let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
+            let model = Decoder::load_with(models().join(&case), &device, &options).unwrap();
+            let settings = MemorySettings { dtype, ..settings(all_parameters(model.config())) };
+            let plan = Plan::new(model.config(), &settings).unwrap();
+            assert_eq!(plan.weights, held(&model), "{case} {dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn gradients_and_states_are_counted_to_the_byte() {
+    let device = device::open("flex").unwrap();
+    let batch = Batch::padded(&[&[5, 6, 7, 8], &[9, 10]], 0).unwrap();
+    for (part, dtype) in [("", Dtype::F32), ("layers.1.", Dtype::F32), ("", Dtype::BF16)] {
+        let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
+        let model = Decoder::load_with(models().join("qwen3"), &device, &options).unwrap();
+        let model = model.with_trainable(|name| name.contains(part));
+        let trained: Vec<Parameter> =
+            model.parameters().into_iter().filter(|p| p.trainable).collect();
+
+        let mut gradients = Gradients::default();
+        model.backward(&batch, None, Activations::Keep, &mut gradients, |hidden, gradients| {
+            if part.is_empty() && model.lm_head.is_some() {
+                let [vocabulary, width] = model.lm_head.as_ref().unwrap().weight.dims();
+                gradients.add("lm_head.weight", Tensor::zeros([vocabulary, width], &device));
+            }
+            hidden.ones_like()
+        });
+        let found: usize = gradients.iter().map(|(_, g)| 4 * g.shape().num_elements()).sum();
+
+        use OptimizerName::{Adafactor, AdamW, AdamW8Bit, Lion, Muon, Sgd};
+        for optim in [AdamW, AdamW8Bit, Adafactor, Lion, Muon, Sgd] {
+            let config = OptimizerConfig { optim, ..OptimizerConfig::default() };
+            let settings =
+                MemorySettings { dtype, optimizer: config.clone(), ..settings(trained.clone()) };
+            let plan = Plan::new(model.config(), &settings).unwrap();
+            assert_eq!(plan.gradients, found as u64, "{part} {dtype:?}");
+
+            let optimizer = Optimizer::new(&config, 1e-3, &model).unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            optimizer.save(file.path()).unwrap();
+            let bytes = std::fs::read(file.path()).unwrap();
+            let tensors = SafeTensors::deserialize(&bytes).unwrap();
+            let names = tensors.names().into_iter().filter(|name| !name.ends_with(".step"));
+            let states: usize = names.map(|name| tensors.tensor(name).unwrap().data().len()).sum();
+            assert_eq!(plan.optimizer, states as u64, "{optim:?} {part} {dtype:?}");
+        }
+    }
+}
+
+fn config(json: &serde_json::Value) -> Config {
+    Config::from_json(Path::new("config.json"), json).unwrap()
+}
+
+fn small() -> Config {
+    config(&json!({
+        "model_type": "llama", "vocab_size": 100, "hidden_size": 16, "intermediate_size": 40,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "tie_word_embeddings": false
+    }))
+}
+
+#[test]
+fn activations_by_hand() {
+    let config = small();
+    let all = || settings(all_parameters(&config));
+    let plan = |settings: MemorySettings| Plan::new(&config, &settings).unwrap();
+    // H 16, Q 16, K 8, I 40, 4 heads. A layer keeps H before the norm and H behind it, 2 Q + 2 K of
+    // the attention, H and H again, 2 I, I, and 4 numbers for the heads: 64 + 48 + 120 + 4 = 236.
+    // Beside the layers: input of the last norm, its output and the gradient by it, 3 H = 48.
+    // In f32, for 16 tokens.
+    let full = plan(all());
+    assert_eq!(full.activations, 4 * 16 * (3 * 236 + 48));
+    // Computed anew: H for each layer, and one layer.
+    let again = MemorySettings { activations: Activations::Recompute, ..all() };
+    assert_eq!(plan(again).activations, 4 * 16 * (3 * 16 + 236 + 48));
+    // 3 H + 3 I of gradients, all logits, no gradients beside their sums.
+    assert_eq!((full.working, full.logits, full.pass_gradients), (4 * 16 * 168, 4 * 16 * 100, 0));
+    assert_eq!(
+        full.total(),
+        full.weights + full.gradients + full.optimizer + full.activations + full.working
+    );
+    // A second pass of a window has its gradients beside the sums.
+    let window = plan(MemorySettings { gradient_accumulation_steps: 2, ..all() });
+    assert_eq!(window.pass_gradients, window.gradients);
+    assert_eq!((window.weights, window.optimizer), (full.weights, 2 * full.weights));
+
+    // Rank 2 on q and down: no input of gate and up is kept, 2 numbers for each of both.
+    let adapter = settings(lora_parameters(&config, 2, &["q_proj", "mlp.down_proj"], false));
+    let adapter = plan(adapter);
+    assert_eq!(adapter.activations, 4 * 16 * (3 * (236 - 16 + 4) + 48));
+    // A: 2 x 16 and 2 x 40, B: 16 x 2 and 16 x 2; in each of 3 layers.
+    assert_eq!(adapter.gradients, 4 * 3 * (32 + 80 + 32 + 32));
+    assert_eq!(adapter.weights, full.weights + adapter.gradients);
+    assert_eq!(adapter.optimizer, 2 * adapter.gradients);
+
+    // The last layer alone: nothing is kept of those below.
+    let last = all_parameters(&config).into_iter().filter(|p| p.name.contains("layers.2."));
+    assert_eq!(plan(settings(last.collect())).activations, 4 * 16 * (236 + 48));
+
+    // In bf16 with an f32 logsumexp; masters and sums of gradients are in f32.
+    let narrow = plan(MemorySettings { dtype: Dtype::BF16, compute: Dtype::BF16, ..all() });
+    assert_eq!(narrow.activations, 16 * (3 * (2 * 232 + 16) + 2 * 48));
+    assert_eq!(
+        (narrow.weights, narrow.gradients, narrow.optimizer),
+        (full.weights / 2, full.gradients, 3 * full.weights)
+    );
+    let average = plan(MemorySettings { ema: true, ..all() });
+    assert_eq!(average.total(), full.total() + full.gradients);
+}
+
+fn llama_8b() -> Config {
+    config(&json!({
+        "model_type": "llama", "vocab_size": 128_256, "hidden_size": 4096,
+        "intermediate_size": 14_336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "tie_word_embeddings": false, "max_position_embeddings": 8192
+    }))
+}
+
+#[test]
+fn known_numbers_of_llama_3_8b() {
+    let config = llama_8b();
+    let half = |trained| MemorySettings {
+        dtype: Dtype::BF16,
+        compute: Dtype::BF16,
+        max_length: 4096,
+        ..settings(trained)
+    };
+    let full = Plan::new(&config, &half(all_parameters(&config))).unwrap();
+    assert_eq!(full.weights, 2 * 8_030_261_248);
+    // PEFT prints 41,943,040 trainable parameters for r 16 on all linear layers.
+    let adapter = lora_parameters(&config, 16, &[], false);
+    let lora = Plan::new(&config, &half(adapter.clone())).unwrap();
+    assert_eq!(lora.gradients, 4 * 41_943_040);
+    // In 4 bits: 4.5 bits a number, or 4.127 where the scales have 8 bits (Dettmers et al. 2023).
+    let linear = 8_030_261_248_u64 - 2 * 128_256 * 4096 - 65 * 4096;
+    for (quantization, bits) in [
+        (Quantized::FourBit { double: false }, 4.5),
+        (Quantized::FourBit { double: true }, 4.127),
+        (Quantized::Int8, 8.0),
+    ] {
+        let settings = MemorySettings { quantization: Some(quantization), ..half(adapter.clone()) };
+        let plan = Plan::new(&config, &settings).unwrap();
+        let codes = plan.weights - 4 * 41_943_040 - 2 * (8_030_261_248 - linear);
+        let found = 8.0 * codes as f64 / linear as f64;
+        assert!((found - bits).abs() < 0.02, "{quantization:?}: {found} bits");
+    }
+}
+
+#[test]
+fn a_run_that_does_not_fit_is_told_what_would() {
+    let config = llama_8b();
+    let settings = MemorySettings {
+        dtype: Dtype::BF16,
+        compute: Dtype::BF16,
+        per_device_train_batch_size: 6,
+        gradient_accumulation_steps: 2,
+        max_length: 4096,
+        ..settings(all_parameters(&config))
+    };
+    let gib = |gib: u64| gib << 30;
+    let advice = |limit| Plan::advice(&config, &settings, limit).unwrap();
+    assert_eq!(advice(gib(10_000)), []);
+    let changes = |trials: &[Trial]| -> Vec<String> {
+        assert!(trials.iter().rev().skip(1).all(|trial| !trial.fits));
+        assert!(trials.windows(2).all(|two| two[1].total < two[0].total), "{trials:?}");
+        trials.iter().map(|trial| trial.change.clone()).collect()
+    };
+    // Masters, sums and AdamW take 16 bytes a weight, and 2 the weight itself: 135 GiB.
+    let all = advice(gib(1));
+    assert_eq!(
+        changes(&all),
+        [
+            "gradient_checkpointing: true",
+            "per_device_train_batch_size: 1 with gradient_accumulation_steps: 12",
+            "optim: adamw_8bit",
+            "LoRA with r: 16, target_modules: all-linear",
+            "load_in_4bit: true with bnb_4bit_use_double_quant: true"
+        ]
+    );
+    assert!(!all[4].fits);
+    // It stops at what fits, and takes the largest batch that does.
+    assert_eq!(changes(&advice(gib(145))).len(), 2);
+    let between = all[1].total.midpoint(all[0].total);
+    // Of 6 to 1 sequences, 3 are two fifths of the way.
+    assert_eq!(
+        changes(&advice(between))[1],
+        "per_device_train_batch_size: 3 with gradient_accumulation_steps: 4"
+    );
+    assert_eq!(changes(&advice(gib(24))).len(), 4);
+    assert_eq!(changes(&advice(gib(12))).len(), 5);
+
+    let text = Plan::text(&config, &settings, Some(gib(24))).unwrap();
+    assert!(text.contains("weights       14.96 GiB\n"), "{text}");
+    assert!(text.contains("there is      24.00 GiB  not enough\n"), "{text}");
+    assert!(text.contains("\nwith gradient_checkpointing: true: "), "{text}");
+    assert!(text.trim_end().ends_with("which fits"), "{text}");
+    let text = Plan::text(&config, &settings, Some(gib(1))).unwrap();
+    assert!(text.trim_end().ends_with("take a smaller model or a shorter max_length"), "{text}");
+    let text = Plan::text(&config, &settings, Some(gib(10_000))).unwrap();
+    assert!(text.trim_end().ends_with("enough") && !text.contains("not enough"), "{text}");
+}
