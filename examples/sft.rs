@@ -23,7 +23,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use posttrain::model::checkpoint::resolve;
+use posttrain::model::checkpoint::{Checkpoint, Dtype, resolve};
+use posttrain::model::config::Config;
 use posttrain::model::device;
 use posttrain::train::config::{SftConfig, When};
 use posttrain::train::data::{Batches, DataReport, Marks, Split, split, without_validation};
@@ -90,6 +91,11 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let validation =
         validation.map(|rows| Batches::new(rows, config.eval_batch_options())).transpose()?;
     eprintln!("{}", report.text(marks()));
+    let (model_config, stored) = (Config::from_model(&base)?, Checkpoint::open(&base)?.dtype());
+    let longest = (0..batches.samples().len()).map(|row| batches.samples().length(row)).max();
+    let (stored, longest) = (stored.unwrap_or(Dtype::F32), longest.unwrap_or(0));
+    let cpu = device::name_of(&device) == "flex";
+    eprintln!("memory\n{}", config.memory_report(&model_config, stored, longest, cpu)?);
     fs::write(out.join("data_report.json"), serde_json::to_vec_pretty(&report)?)?;
     fs::write(out.join("config.yaml"), config.to_yaml())?;
 

@@ -13,6 +13,7 @@
 
 mod data;
 mod document;
+mod memory;
 mod model;
 mod sft;
 mod training;
