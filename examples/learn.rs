@@ -225,7 +225,13 @@ fn story(random: &mut ChaCha8Rng) -> String {
     let digits = digits(random);
     match random.next_u32() % 3 {
         0 => format!("{name} has {} {thing} and likes them all.", digits[0]),
-        1 => format!("{name} wrote {} on a card. In order, that is {}.", written(digits), sorted(digits)),
-        _ => format!("The digits {} are, from small to large, {}.", written(digits), sorted(digits)),
+        1 => format!(
+            "{name} wrote {} on a card. In order, that is {}.",
+            written(digits),
+            sorted(digits)
+        ),
+        _ => {
+            format!("The digits {} are, from small to large, {}.", written(digits), sorted(digits))
+        }
     }
 }

@@ -70,7 +70,8 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
 
     let tokenizer = rows::tokenizer(&base, config.model.chat_template_path.as_deref())?;
     let options = config.row_options();
-    let (samples, mut counts) = rows::read(&config.data.data, &config.data, &out, &tokenizer, &options)?;
+    let (samples, mut counts) =
+        rows::read(&config.data.data, &config.data, &out, &tokenizer, &options)?;
     let eval_data = &config.data.eval_data;
     let (train, validation) = if !eval_data.as_slice().is_empty() {
         let (validation, _) = rows::read(eval_data, &config.data, &out, &tokenizer, &options)?;
@@ -103,9 +104,8 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let mut info = RunInfo::of(&model, config.to_json());
     info.name = format!("{} on {}", title(&config), rows::list(&config.data.data));
     info.data_report = report.html();
-    let trained =
-        sft(model, &weights, &mut batches, validation.as_ref(), &config, info, &mut run)
-            .and_then(|model| weights.save_final(&model, &out));
+    let trained = sft(model, &weights, &mut batches, validation.as_ref(), &config, info, &mut run)
+        .and_then(|model| weights.save_final(&model, &out));
     let summary = run.end(trained.as_ref().err(), Some(out))?;
     trained?;
     eprintln!("{summary}");

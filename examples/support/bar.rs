@@ -35,7 +35,8 @@ impl Observer for Bar {
 
     fn evaluation(&mut self, found: &EvalMetrics) -> Result<(), Error> {
         let (step, loss, perplexity) = (found.step, found.eval_loss, found.perplexity());
-        self.0.println(format!("step {step}: validation loss {loss:.4}, perplexity {perplexity:.3}"));
+        self.0
+            .println(format!("step {step}: validation loss {loss:.4}, perplexity {perplexity:.3}"));
         Ok(())
     }
 

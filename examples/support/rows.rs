@@ -11,7 +11,10 @@ use posttrain::train::config::{DataArguments, Paths};
 use posttrain::train::data::{Row, RowCounts, RowId, RowOptions, Samples, encode};
 
 /// The tokenizer of a model, with its own chat template, another one, or none where rows are texts.
-pub(crate) fn tokenizer(folder: &Path, template: Option<&Path>) -> Result<ChatTokenizer, posttrain::chat::Error> {
+pub(crate) fn tokenizer(
+    folder: &Path,
+    template: Option<&Path>,
+) -> Result<ChatTokenizer, posttrain::chat::Error> {
     if let Some(path) = template {
         let template = if path.is_dir() {
             ChatTemplate::from_model(path)?

@@ -125,8 +125,16 @@ fn a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed() {
     let out = files.path("killed");
     let text = format!("{}resume_from_checkpoint: true\n", settings(&out));
     let config = files.write("killed.yaml", &text);
+    // The second as if it had been killed in its first step, before the first checkpoint.
     let mut kills = 0;
-    for wait in [150u64, 400, 250, 600, 350, 800, 500] {
+    for (round, wait) in [150u64, 400, 250, 600, 350, 800, 500].into_iter().enumerate() {
+        if round == 1 {
+            fs::create_dir_all(&out).unwrap();
+            let step = r#"{"step":1,"epoch":0,"loss":9,"grad_norm":1,"learning_rate":0,"tokens":1,"trained_tokens":1,"seconds":1,"nll":9}"#;
+            if !Path::new(&out).join("checkpoint-1").exists() {
+                fs::write(format!("{out}/metrics.jsonl"), format!("{step}\n")).unwrap();
+            }
+        }
         let mut child = PROGRAM.start(&["--config", &config]);
         std::thread::sleep(Duration::from_millis(wait));
         child.kill().unwrap();

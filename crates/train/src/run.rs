@@ -33,6 +33,8 @@ pub struct Run<'a> {
     resumed: Option<(PathBuf, State)>,
     state: State,
     selection: Selection,
+    /// Whether the observer has been told of the start.
+    begun: bool,
     total_steps: u64,
     /// Operations for a token.
     flops: f64,
@@ -156,7 +158,10 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`Error::Config`] when the folder holds checkpoints and neither is set, [`Error::Checkpoint`] when
     /// there is none to go on with, [`Error::Io`].
-    pub fn open(arguments: &TrainingArguments, observer: &'a mut dyn Observer) -> Result<Self, Error> {
+    pub fn open(
+        arguments: &TrainingArguments,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, Error> {
         let folder = &arguments.output_dir;
         let wanted = match &arguments.resume_from_checkpoint {
             Resume::From(path) => Some(path.clone()),
@@ -184,9 +189,11 @@ impl<'a> Run<'a> {
             None if resume => newest()?,
             None => None,
         };
-        let resumed = from.map(|path| Ok::<_, Error>((path.clone(), read_state(&path)?))).transpose()?;
+        let resumed =
+            from.map(|path| Ok::<_, Error>((path.clone(), read_state(&path)?))).transpose()?;
         let now = Instant::now();
-        let state = resumed.as_ref().map(|(_, state): &(_, State)| state.clone()).unwrap_or_default();
+        let state =
+            resumed.as_ref().map(|(_, state): &(_, State)| state.clone()).unwrap_or_default();
         let selection = arguments.selection()?.with_state(state.selection.clone());
         Ok(Self {
             arguments: arguments.clone(),
@@ -195,6 +202,7 @@ impl<'a> Run<'a> {
             resumed,
             state,
             selection,
+            begun: false,
             total_steps: 0,
             flops: 0.0,
             started: now,
@@ -234,10 +242,15 @@ impl<'a> Run<'a> {
     ) -> Result<Learner, Error> {
         let (rate, decay) = (self.arguments.learning_rate, self.arguments.ema_decay);
         let learner = match &self.resumed {
-            None => Learner {
-                optimizer: Optimizer::new(optim, rate, model)?,
-                ema: decay.map(|decay| Ema::new(decay, model)).transpose()?,
-            },
+            None => {
+                // A run that was killed before its first checkpoint starts anew.
+                let killed = self.arguments.output_dir.join(METRICS).exists();
+                info.resumed_from = killed.then_some(0);
+                Learner {
+                    optimizer: Optimizer::new(optim, rate, model)?,
+                    ema: decay.map(|decay| Ema::new(decay, model)).transpose()?,
+                }
+            }
             Some((path, state)) => {
                 let fail = |reason: String| Error::Checkpoint { path: path.clone(), reason };
                 if state.seed != self.arguments.seed {
@@ -261,6 +274,7 @@ impl<'a> Run<'a> {
         info.total_steps = self.total_steps;
         self.started = Instant::now();
         self.step_started = self.started;
+        self.begun = true;
         self.observer.start(&info)?;
         Ok(learner)
     }
@@ -372,11 +386,15 @@ impl<'a> Run<'a> {
         }))
     }
 
-    /// Ends the run, also one that failed: the observer gets its summary.
+    /// Ends the run, also one that failed: an observer that has seen the start gets the summary.
     ///
     /// # Errors
     /// Those of the observer.
-    pub fn end(mut self, failed: Option<&Error>, output: Option<PathBuf>) -> Result<Summary, Error> {
+    pub fn end(
+        mut self,
+        failed: Option<&Error>,
+        output: Option<PathBuf>,
+    ) -> Result<Summary, Error> {
         if let Some(error) = failed {
             self.summary.stop = Stop::Failed(error.to_string());
         }
@@ -386,7 +404,9 @@ impl<'a> Run<'a> {
         self.summary.seconds = self.started.elapsed().as_secs_f64();
         self.summary.best = self.selection.best();
         self.summary.output = output;
-        self.observer.end(&self.summary)?;
+        if self.begun {
+            self.observer.end(&self.summary)?;
+        }
         Ok(self.summary)
     }
 }

@@ -94,7 +94,11 @@ impl DataArguments {
         }
         let size = self.val_set_size;
         if !(size >= 0.0 && (size < 1.0 || size.fract() == 0.0)) {
-            return Err(Error::config("val_set_size", size, "a share below 1, or a number of rows"));
+            return Err(Error::config(
+                "val_set_size",
+                size,
+                "a share below 1, or a number of rows",
+            ));
         }
         Ok(())
     }

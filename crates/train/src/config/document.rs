@@ -43,7 +43,9 @@ impl Document {
                 .map_err(|error| fail(error.without_snippet().to_string()))?
         };
         match value {
-            Value::Object(values) => Ok(Self { path, text: text.into(), values, known: Vec::new() }),
+            Value::Object(values) => {
+                Ok(Self { path, text: text.into(), values, known: Vec::new() })
+            }
             other => Err(fail(format!("the file holds {}, expected `key: value`", kind(&other)))),
         }
     }
@@ -55,7 +57,8 @@ impl Document {
     /// one that is not a mapping.
     pub fn set(&mut self, assignment: &str) -> Result<(), Error> {
         let expected = "key=value";
-        let Some((key, text)) = assignment.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+        let Some((key, text)) = assignment.split_once('=').filter(|(key, _)| !key.is_empty())
+        else {
             return Err(Error::config("--set", format!("`{assignment}`"), expected));
         };
         let value: Value = serde_saphyr::from_str(text)
@@ -243,7 +246,10 @@ mod tests {
             "run.yaml: line 2: unknown key `lerning_rate` (did you mean `learning_rate`?)"
         );
         let nested = error("\nlora:\n  lora_alhpa: 3\n", &[]);
-        assert!(nested.starts_with("run.yaml: line 2: `lora`: unknown field `lora_alhpa`"), "{nested}");
+        assert!(
+            nested.starts_with("run.yaml: line 2: `lora`: unknown field `lora_alhpa`"),
+            "{nested}"
+        );
         assert!(nested.ends_with("(did you mean `lora_alpha`?)"), "{nested}");
         let wrong = error("learning_rate: fast", &[]);
         assert!(wrong.starts_with("run.yaml: line 1: `learning_rate`: invalid type"), "{wrong}");

@@ -8,7 +8,9 @@ use regex::Regex;
 
 use super::SftConfig;
 use crate::error::Error;
-use crate::memory::{MemorySettings, Plan, Quantized, all_parameters, host_memory, lora_parameters};
+use crate::memory::{
+    MemorySettings, Plan, Quantized, all_parameters, host_memory, lora_parameters,
+};
 
 impl SftConfig {
     /// What the run will need, as text, and what would fit where that is too much. `stored` is the type

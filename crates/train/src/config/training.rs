@@ -153,6 +153,10 @@ impl TrainingArguments {
         if self.max_steps == 0 || self.max_steps < -1 {
             return Err(Error::config("max_steps", self.max_steps, "at least 1, or -1"));
         }
+        let rate = self.learning_rate;
+        if !(rate.is_finite() && rate > 0.0) {
+            return Err(Error::config("learning_rate", rate, "above 0"));
+        }
         if !(self.max_grad_norm.is_finite() && self.max_grad_norm >= 0.0) {
             return Err(Error::config("max_grad_norm", self.max_grad_norm, "0 or more"));
         }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use posttrain_model::{Decoder, device};
 use posttrain_train::config::{Document, SftConfig};
 use posttrain_train::data::{Batches, RowId, Sample, Samples};
-use posttrain_train::watch::{Checkpoint, EvalMetrics, Observer, RunInfo, StepMetrics, Summary, Warning};
+use posttrain_train::watch::{
+    Checkpoint, EvalMetrics, Observer, RunInfo, StepMetrics, Summary, Warning,
+};
 use posttrain_train::{Error, Run, Weights, sft};
 use serde_json::Value;
 
@@ -103,8 +105,7 @@ pub(crate) fn train(
     let validation =
         validation.map(|rows| Batches::new(rows, config.eval_batch_options())).transpose()?;
     let info = RunInfo::default();
-    let result =
-        sft(model, &weights, &mut batches, validation.as_ref(), config, info, &mut run);
+    let result = sft(model, &weights, &mut batches, validation.as_ref(), config, info, &mut run);
     run.end(result.as_ref().err(), None)?;
     Ok((result?, memory))
 }
