@@ -6,6 +6,7 @@ use posttrain_chat::ChatTokenizer;
 use serde::Serialize;
 
 use super::{RowId, Samples};
+use crate::watch::html::escape;
 
 /// A row in pieces, each trained or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,11 +103,6 @@ fn visible(text: &str) -> String {
         }
     }
     out
-}
-
-/// Text for HTML.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::fmt::{self, Write as _};
 use posttrain_chat::ChatTokenizer;
 use serde::Serialize;
 
-use super::marked::escape;
-use super::{Batches, Lengths, MarkedSample, Marks, RowCounts, Samples};
+use super::{Bar, Batches, Lengths, MarkedSample, Marks, RowCounts, Samples};
+use crate::watch::chart::Bars;
+use crate::watch::html::{escape, table};
 
 /// The rows of a run in numbers. Serialises to JSON, displays as text, and makes a piece of HTML.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -137,13 +138,10 @@ impl DataReport {
         out
     }
 
-    /// As a piece of HTML for a larger page, without scripts and styles.
+    /// As a piece of HTML for a larger page, without scripts; only the picture has a style of its own.
     pub fn html(&self) -> String {
-        let mut out = String::from("<section class=\"data-report\">\n<table>\n");
-        for (name, value) in self.lines() {
-            let _ = writeln!(out, "<tr><th>{name}</th><td>{}</td></tr>", escape(&value));
-        }
-        out.push_str("</table>\n");
+        let mut out = String::from("<section class=\"data-report\">\n");
+        out.push_str(&table(self.lines()));
         out.push_str(&self.bars());
         for warning in self.warnings() {
             let _ = writeln!(out, "<p class=\"warning\">{}</p>", escape(&warning));
@@ -159,27 +157,9 @@ impl DataReport {
 
     /// The histogram as a picture.
     fn bars(&self) -> String {
-        let bars = &self.lengths.histogram;
-        let most = bars.iter().map(|bar| bar.rows).max().unwrap_or(0).max(1) as f64;
-        let mut out = format!(
-            "<svg viewBox=\"0 0 {} 100\" width=\"480\" role=\"img\" aria-label=\"lengths\">\n",
-            bars.len() * 30
-        );
-        for (index, bar) in bars.iter().enumerate() {
-            let height = bar.rows as f64 / most * 96.0;
-            let _ = writeln!(
-                out,
-                "<rect x=\"{}\" y=\"{:.1}\" width=\"26\" height=\"{height:.1}\"><title>{} to {} \
-                 tokens: {} rows</title></rect>",
-                index * 30 + 2,
-                100.0 - height,
-                bar.from,
-                bar.to,
-                bar.rows
-            );
-        }
-        out.push_str("</svg>\n");
-        out
+        let bar = |bar: &Bar| (format!("{}–{}", bar.from, bar.to), bar.rows as f64);
+        let bars = self.lengths.histogram.iter().map(bar).collect();
+        Bars { title: "Rows by length".into(), across: "tokens".into(), bars }.to_svg()
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {

@@ -35,7 +35,8 @@ impl Bars {
         let mut out = String::new();
         let most = self.bars.iter().map(|bar| bar.1).filter(|y| y.is_finite()).fold(0.0, f64::max);
         let scale = Scale { low: 0.0, high: if most > 0.0 { most } else { 1.0 }, log: false };
-        let ticks = scale.ticks(4).into_iter();
+        let counts = self.bars.iter().all(|bar| bar.1.fract() == 0.0);
+        let ticks = if counts { scale.whole_ticks(4) } else { scale.ticks(4) }.into_iter();
         let ticks: Vec<_> = ticks.map(|(value, label)| (scale.place(value), label)).collect();
         let share = 1.0 / self.bars.len().max(1) as f64;
         // Every label has about 60 units of room.
