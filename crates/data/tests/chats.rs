@@ -73,7 +73,7 @@ fn bad_messages_are_faults() {
             "`messages[1]` is empty",
         ),
         (
-            json!([user, {"role": "assistant", "content": "", "tool_calls": [], "weight": 1, "name": "x"}]),
+            json!([user, {"role": "assistant", "content": "", "tool_calls": [], "weight": 1, "name": "x", "id": 7}]),
             "`messages[1]` is empty",
         ),
         (

@@ -13,7 +13,9 @@ const KINDS: [&str; 4] = ["out.jsonl", "out.jsonl.gz", "out.ndjson.zst", "out.pa
 
 fn write(path: &Path, rows: &[Row]) -> u64 {
     let mut writer = RowWriter::create(path).unwrap();
-    rows.iter().for_each(|row| writer.write(row).unwrap());
+    for row in rows {
+        writer.write(row).unwrap();
+    }
     writer.finish().unwrap()
 }
 
@@ -112,8 +114,8 @@ fn many_rows_of_differing_columns_survive_as_parquet() {
         }
         row
     };
-    let text: String = (0..10_050).map(|i| format!("{}\n", row(i))).collect();
-    let (rows, _) = read_text(&text, &ReadOptions::default()).unwrap();
+    let text: Vec<String> = (0..10_050).map(|i| row(i).to_string()).collect();
+    let (rows, _) = read_text(&text.join("\n"), &ReadOptions::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.parquet");
     write(&path, &rows);

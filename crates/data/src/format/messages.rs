@@ -14,6 +14,17 @@ use crate::row::{Example, RawMessage};
 /// The roles that messages may have.
 const ROLES: [Role; 5] = [Role::System, Role::Developer, Role::User, Role::Assistant, Role::Tool];
 
+/// What an assistant's turn may hold in place of content.
+const OTHER_ANSWERS: [&str; 7] = [
+    "tool_calls",
+    "function_call",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "refusal",
+    "audio",
+];
+
 /// Other spellings of roles, as the user names them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roles(BTreeMap<String, Role>);
@@ -116,43 +127,33 @@ pub(crate) fn check(
             return Err(Fault::value(format!("{}.content", field()), found, expected));
         }
     };
-    let plain = message.len() == 1 + usize::from(message.contains_key("content"));
-    if !plain {
-        // The other keys have a form when they have a known name.
+    // The other keys have a form when they have a known name.
+    if message.len() > 1 + usize::from(message.contains_key("content")) {
         let typed: Result<Message, _> = serde_json::from_value(Json::Object(message.clone()));
         if let Err(error) = typed {
             return Err(Fault::Message { field: field(), reason: error.to_string() });
         }
     }
-    if role == Role::Assistant && !said && (plain || !answers_otherwise(message)) {
+    if role == Role::Assistant && !said && !answers_otherwise(message) {
         return Err(Fault::empty(field()));
     }
     Ok(())
 }
 
-/// Whether a part of a content says something: anything but an empty text.
+/// Whether a part of a content says something: a text that is not empty, or a picture or sound.
 fn says(part: &Map<String, Json>) -> bool {
     match part.get("text") {
         Some(Json::String(text)) => !text.trim().is_empty(),
-        _ => {
-            part.values().any(|value| !value.is_null() && !value.is_string())
-                || part.keys().any(|key| key != "type" && key != "text")
-        }
+        _ => part.iter().any(|(key, value)| key != "type" && !value.is_null()),
     }
 }
 
-/// Whether a message without content is an answer: it calls tools, reasons, or has a part that is
-/// unknown here (audio, a refusal).
+/// Whether a message without content is an answer all the same.
 fn answers_otherwise(message: &RawMessage) -> bool {
-    let other = |(key, value): (&String, &Json)| {
-        let about = ["role", "content", "name", "weight", "train"].contains(&key.as_str());
-        let empty = match value {
-            Json::Null => true,
-            Json::String(text) => text.is_empty(),
-            Json::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        !about && !empty
-    };
-    message.iter().any(other)
+    OTHER_ANSWERS.iter().any(|key| match message.get(*key) {
+        None | Some(Json::Null) => false,
+        Some(Json::String(text)) => !text.trim().is_empty(),
+        Some(Json::Array(items)) => !items.is_empty(),
+        Some(_) => true,
+    })
 }
