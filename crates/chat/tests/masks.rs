@@ -340,3 +340,16 @@ fn labels_ignore_what_is_not_trained() {
         assert_eq!(*label, if *trained { i64::from(*id) } else { -100 });
     }
 }
+
+#[test]
+fn everything_is_trained_whoever_speaks() {
+    let tokenizer = chatml();
+    let options = EncodeOptions { turns: TrainedTurns::Everything, ..EncodeOptions::default() };
+    // No assistant turn is needed, and none is looked for.
+    let chat = Conversation::new([Message::user("2+2?")]);
+    let encoded = tokenizer.encode(&chat, &options).unwrap();
+    assert!(encoded.mask.iter().all(|&trained| trained) && encoded.warnings.is_empty());
+    let text = tokenizer.template().render(&chat, &RenderOptions::default()).unwrap();
+    let whole = tokenizer.tokenizer().encode(text, false).unwrap();
+    assert_eq!(encoded.ids, whole.get_ids());
+}

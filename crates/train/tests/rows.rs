@@ -37,15 +37,13 @@ fn row(json: &Json) -> Row<JsonChat> {
     if let Some(messages) = json["messages"].as_array() {
         return Row::Chat(chat(messages.clone()));
     }
-    match (text("prompt"), text("completion")) {
-        (Some(prompt), Some(completion)) => Row::Completion { prompt, completion },
-        _ => {
-            let list = |key: &str| json[key].as_array().unwrap().clone();
-            let prompt = list("prompt");
-            let whole = [&prompt[..], &list("completion")[..]].concat();
-            Row::ChatCompletion { prompt: chat(prompt), whole: chat(whole) }
-        }
+    if let (Some(prompt), Some(completion)) = (text("prompt"), text("completion")) {
+        return Row::Completion { prompt, completion };
     }
+    let list = |key: &str| json[key].as_array().unwrap().clone();
+    let prompt = list("prompt");
+    let whole = [&prompt[..], &list("completion")[..]].concat();
+    Row::ChatCompletion { prompt: chat(prompt), whole: chat(whole) }
 }
 
 fn rows<C>(rows: Vec<Row<C>>) -> impl Iterator<Item = Result<(RowId, Row<C>), Error>> {

@@ -271,7 +271,9 @@ impl Batches {
         let batch = Batch::packed(&ids, self.options.pad_token_id)?;
         let mut mask = Vec::with_capacity(batch.ids().len());
         for (index, row) in texts.iter().enumerate() {
-            row.iter().for_each(|text| mask.extend_from_slice(&text.trained));
+            for text in row {
+                mask.extend_from_slice(&text.trained);
+            }
             mask.resize((index + 1) * batch.time(), false);
         }
         let targets = Targets::masked(&batch, &mask)?;

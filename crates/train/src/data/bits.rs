@@ -50,7 +50,9 @@ mod tests {
     fn bits_equal_a_list_of_booleans() {
         let list: Vec<bool> = (0..300).map(|i| i % 7 == 0 || i % 64 > 60).collect();
         let mut bits = Bits::default();
-        list.iter().for_each(|&bit| bits.push(bit));
+        for &bit in &list {
+            bits.push(bit);
+        }
         for start in 0..=list.len() {
             assert!(start == list.len() || bits.get(start) == list[start]);
             for end in start..=list.len() {

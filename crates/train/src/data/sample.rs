@@ -93,7 +93,9 @@ impl Samples {
             return Err(fault(format!("{masked} flags of the mask for {tokens} token ids")));
         }
         self.ids.extend_from_slice(&sample.ids);
-        sample.trained.iter().for_each(|&trained| self.trained.push(trained));
+        for &trained in &sample.trained {
+            self.trained.push(trained);
+        }
         self.ends.push(self.ids.len());
         let source = self.source(&sample.row.source);
         self.rows.push((source, sample.row.line));
@@ -172,13 +174,33 @@ impl Samples {
         (0..self.len()).map(|index| self.targets(index)).sum()
     }
 
+    /// Checks that a model of this vocabulary knows every token.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with the first row that has another token.
+    pub fn check_vocabulary(&self, vocab_size: usize) -> Result<(), Error> {
+        let unknown = |&&id: &&u32| id as usize >= vocab_size;
+        let Some(place) = self.ids.iter().position(|id| unknown(&id)) else { return Ok(()) };
+        let row = self.ends.partition_point(|&end| end <= place);
+        Err(Error::Data {
+            row: self.row(row).to_string(),
+            reason: format!(
+                "token id {}, expected below the model's vocab_size, {vocab_size}: is this the \
+                 model's tokenizer?",
+                self.ids[place]
+            ),
+        })
+    }
+
     /// The given rows, in the given order.
     #[must_use]
     pub fn select(&self, rows: impl IntoIterator<Item = usize>) -> Self {
         let mut chosen = Self { sources: self.sources.clone(), ..Self::default() };
         for index in rows {
             chosen.ids.extend_from_slice(self.ids(index));
-            self.trained(index).for_each(|trained| chosen.trained.push(trained));
+            for trained in self.trained(index) {
+                chosen.trained.push(trained);
+            }
             chosen.ends.push(chosen.ids.len());
             chosen.rows.push(self.rows[index]);
         }
@@ -217,11 +239,16 @@ mod tests {
             sample(&[5, 6, 7], &[0, 1, 1], RowId::new("a.jsonl", 2)),
         ];
         let mut samples = Samples::default();
-        rows.iter().for_each(|row| samples.push(row).unwrap());
+        for row in &rows {
+            samples.push(row).unwrap();
+        }
         assert_eq!((0..3).map(|i| samples.sample(i)).collect::<Vec<_>>(), rows);
         assert_eq!((samples.len(), samples.tokens(), samples.sources.len()), (3, 7, 2));
         assert_eq!((0..3).map(|i| samples.targets(i)).collect::<Vec<_>>(), [1, 0, 2]);
         assert_eq!(samples.trained_tokens(), 3);
+        samples.check_vocabulary(9).unwrap();
+        let unknown = samples.check_vocabulary(8).unwrap_err().to_string();
+        assert!(unknown.starts_with("b.jsonl:1: token id 8, expected below"), "{unknown}");
         let turned = samples.select([2, 0]);
         assert_eq!((turned.sample(0), turned.sample(1)), (rows[2].clone(), rows[0].clone()));
     }

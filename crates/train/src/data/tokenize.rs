@@ -18,6 +18,8 @@ pub(super) struct Encoder<'a> {
     chat: EncodeOptions,
     eos: Option<String>,
     bos: Option<u32>,
+    /// Tokens that end a generation, and the one behind raw texts.
+    stop: Vec<u32>,
     /// Whether texts are joined, so that their first token has one before it.
     joined: bool,
     /// No row keeps more tokens.
@@ -78,6 +80,7 @@ impl<'a> Encoder<'a> {
         if options.chat.max_length == Some(0) {
             return Err(Error::config("max_length", 0, "at least 1"));
         }
+        let stop = tokenizer.stop_token_ids().iter().copied().chain(eos.and_then(id)).collect();
         let cuts = matches!(options.packing, Some(Packing::BfdSplit | Packing::Wrapped));
         Ok(Self {
             tokenizer,
@@ -85,6 +88,7 @@ impl<'a> Encoder<'a> {
             chat: EncodeOptions { max_length: None, ..options.chat.clone() },
             eos: eos.map(str::to_owned),
             bos: special("bos_token").and_then(id),
+            stop,
             joined: options.packing == Some(Packing::Wrapped),
             max_length: options.chat.max_length.filter(|_| !cuts),
         })
@@ -213,8 +217,8 @@ impl<'a> Encoder<'a> {
             );
             return Err(Refused::new(Reason::TruncatedAway, detail));
         }
-        let stop = self.tokenizer.stop_token_ids();
-        let stops = ids.iter().zip(&trained).any(|(id, &trained)| trained && stop.contains(id));
+        let is_stop = |(id, &trained): (&u32, &bool)| trained && self.stop.contains(id);
+        let stops = ids.iter().zip(&trained).any(is_stop);
         Ok(Tokens { ids, trained, notes, cut, stops })
     }
 

@@ -8,7 +8,7 @@ mod advice;
 mod host;
 mod weights;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use posttrain_model::checkpoint::Dtype;
 use posttrain_model::config::Config;
@@ -160,12 +160,12 @@ impl Plan {
         let mut text = plan.to_string();
         let Some(limit) = limit else { return Ok(text) };
         let verdict = if plan.total() <= limit { "enough" } else { "not enough" };
-        text += &format!("{:<12} {:>10}  {verdict}\n", "there is", shown(limit));
+        let _ = writeln!(text, "{:<12} {:>10}  {verdict}", "there is", shown(limit));
         let trials = Self::advice(config, settings, limit)?;
         for (index, Trial { change, total, fits }) in trials.iter().enumerate() {
             let and = if index == 0 { "with" } else { "and" };
             let fits = if *fits { ", which fits" } else { "" };
-            text += &format!("{and} {change}: {}{fits}\n", shown(*total));
+            let _ = writeln!(text, "{and} {change}: {}{fits}", shown(*total));
         }
         if trials.last().is_some_and(|last| !last.fits) {
             text += "none of this is enough: take a smaller model or a shorter max_length\n";
