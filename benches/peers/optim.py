@@ -7,7 +7,7 @@ The weights are those of a Llama (vocabulary 8192, hidden 512, 8 layers, 8 heads
 1408), f32. Both sides run in turn, `--rounds` times, each in a process of its own: our bench program
 `crates/train/benches/optim.rs`, then this script with `--peer`. The first step of each process is left out. The ratio
 is that of the medians over all steps. `adamw_torch` is compared with the fused AdamW, which the Trainer takes;
-`clip` with `clip_grad_norm_`; muon with its iteration in f32, as ours is.
+`clip` with `clip_grad_norm_`; muon with its iteration in f32, as ours is, and one step of it a round.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def peer(steps, threads):
             "muon": lambda: [torch.optim.Muon(matrices, **options), torch.optim.AdamW(others, fused=True, **options)],
         }[name]()
         torch_muon._zeropower_via_newtonschulz = in_f32 if name == "muon" else own
-        for step in range(steps + 1):
+        for step in range(2 if name == "muon" else steps + 1):
             for param, gradient in zip(params, gradients):
                 param.grad = gradient.clone()
             if name == "adamw_torch":

@@ -66,6 +66,8 @@ fn main() {
         let config = OptimizerConfig { optim, weight_decay: 0.01, ..OptimizerConfig::default() };
         let mut optimizer = Optimizer::new(&config, 1e-4, &start).unwrap();
         let mut model = Some(start.clone());
+        // Muon takes seconds.
+        let rounds = if optim == OptimizerName::Muon { 1 } else { rounds };
         // The first step touches fresh memory.
         for round in 0..=rounds {
             let mut given = gradients.clone();
