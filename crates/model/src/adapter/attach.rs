@@ -159,9 +159,12 @@ impl Decoder {
         let Matched { targets, mut whole } = matched(&config, &places, all_used)?;
         self.check_tied(&config, &targets, tied)?;
         let embeddings = ["model.embed_tokens", "lm_head"];
-        if tied && config.ensure_weight_tying && whole.iter().any(|p| embeddings.contains(&&**p)) {
+        let together = tied
+            && config.ensure_weight_tying
+            && whole.iter().any(|path| embeddings.contains(&path.as_str()));
+        if together {
             // Both are trained as the embeddings are.
-            whole.retain(|path| !embeddings.contains(&&**path));
+            whole.retain(|path| !embeddings.contains(&path.as_str()));
             whole.push("model.embed_tokens".into());
         }
         let shapes = self.shapes();
@@ -177,8 +180,9 @@ impl Decoder {
             Bias::LoraOnly => targets.iter().any(|target| target.path == **path),
         });
         names.extend(trained.map(|(name, _)| name.clone()));
+        let whole = names.into_iter().collect();
         let (initial, tensors) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Adapter { config, targets, whole: names.into_iter().collect(), initial, tensors })
+        Ok(Adapter { config, targets, whole, together, initial, tensors })
     }
 
     fn check_tied(&self, config: &LoraConfig, targets: &[Target], tied: bool) -> Result<(), Error> {

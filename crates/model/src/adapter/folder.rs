@@ -21,6 +21,14 @@ pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Before every key.
 const PREFIX: &str = "base_model.model.";
+/// Keys of embeddings and head that are one matrix and trained as a whole: PEFT writes both.
+const TOGETHER: [&str; 2] =
+    ["base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight"];
+
+/// The key of the second copy, where there is one, and of the first.
+pub(crate) fn second_copy(adapter: &Adapter) -> Option<(&'static str, &'static str)> {
+    adapter.together.then_some((TOGETHER[1], TOGETHER[0]))
+}
 
 /// The key of a parameter in a folder: PEFT wraps a module that gets an update, so that its bias lies
 /// one step deeper.
@@ -59,6 +67,12 @@ impl Decoder {
             file.tensors().map(|tensor| (tensor.name, tensor)).collect();
         let expected = adapter.expected(&base);
         let beside = base.check_keys(folder, &adapter, &expected, &found)?;
+        if let Some((copy, first)) = second_copy(&adapter)
+            && found[copy].to_f32()? != found[first].to_f32()?
+        {
+            let reason = format!("`{copy}` is not `{first}`, while `ensure_weight_tying` is true");
+            return Err(broken(&folder.join(WEIGHTS), reason));
+        }
         let matrices = base.target_matrices(&adapter);
         for (path, key) in beside {
             check_base(folder, &path, &matrices[&path], &found[key.as_str()])?;
@@ -109,6 +123,9 @@ impl Decoder {
         let mut known: BTreeMap<String, &[usize]> = BTreeMap::new();
         for (name, shape) in expected {
             known.insert(key(adapter, name), shape);
+        }
+        if let Some((copy, first)) = second_copy(adapter) {
+            known.insert(copy.into(), known[first]);
         }
         for (key, shape) in &known {
             match found.get(key.as_str()) {

@@ -34,6 +34,8 @@ pub(crate) struct Adapter {
     pub(crate) targets: Vec<Target>,
     /// Names of the tensors that are trained as a whole.
     pub(crate) whole: Vec<String>,
+    /// Whether a head that is the embedding matrix is trained as a whole with it.
+    pub(crate) together: bool,
     /// What an initialisation took out of the matrices, by path.
     pub(crate) initial: BTreeMap<String, Initial>,
     /// The tensors by name, while the adapter is not active.
@@ -76,10 +78,9 @@ impl Adapter {
     /// adapter changes one of both.
     pub(crate) fn parts_head_from_embeddings(&self) -> bool {
         let whole = |name: &str| self.whole.iter().any(|whole| whole == name);
-        let together = self.config.ensure_weight_tying;
         self.target("lm_head").is_some()
             || whole("lm_head.weight")
-            || whole("model.embed_tokens.weight") && !together
+            || whole("model.embed_tokens.weight") && !self.together
     }
 }
 

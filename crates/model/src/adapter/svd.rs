@@ -29,7 +29,7 @@ impl Columns {
     }
 
     fn rows(&self) -> std::slice::Chunks<'_, f64> {
-        self.numbers.chunks(self.width)
+        self.numbers.chunks(self.width.max(1))
     }
 
     /// The columns from `from` on, `width` of them.
@@ -91,6 +91,9 @@ impl Matrix<'_> {
 
     /// Wᵀ Y, `[k, width]`. The parts whose sums are added do not depend on the number of threads.
     fn transposed_times(self, y: &Columns) -> Columns {
+        if y.width == 0 {
+            return y.clone();
+        }
         let n = self.numbers.len() / self.k;
         let part = n.div_ceil(16).max(1);
         let parts =
@@ -118,6 +121,9 @@ impl Matrix<'_> {
 /// Makes the columns of `x` orthonormal, to each other and to those of `base`. Columns that lie in
 /// the space of the others are left out.
 fn orthonormal(x: &Columns, base: Option<&Columns>) -> Columns {
+    if x.width == 0 {
+        return x.clone();
+    }
     let rows = x.numbers.len() / x.width;
     let mut kept: Vec<Vec<f64>> = base.map_or_else(Vec::new, |base| {
         (0..base.width)
@@ -207,18 +213,31 @@ pub(crate) struct Svd {
     pub(crate) v: Vec<f64>,
 }
 
-/// From an orthonormal basis of a space in which the right vectors lie.
+/// The r largest singular values of W on a space, given by an orthonormal basis, with left and right
+/// vectors; zeros where the space has fewer.
 fn from_basis(w: Matrix<'_>, basis: &Columns, r: usize) -> (Columns, Vec<f64>, Columns) {
+    let n = w.numbers.len() / w.k;
+    let found = r.min(basis.width);
+    if found == 0 {
+        return (Columns::zeros(n, r), vec![0.0; r], Columns::zeros(w.k, r));
+    }
     let y = w.times(basis);
     let (squares, z) = symmetric_eigen(&y.dots(&y));
-    let r = r.min(basis.width);
-    let z = z.part(0, r);
-    let sigma: Vec<f64> = squares[..r].iter().map(|square| square.max(0.0).sqrt()).collect();
+    let z = z.part(0, found);
+    let mut sigma: Vec<f64> =
+        squares[..found].iter().map(|square| square.max(0.0).sqrt()).collect();
     let mut u = y.times(&z);
-    for row in u.numbers.chunks_mut(r) {
+    for row in u.numbers.chunks_mut(found) {
         row.iter_mut().zip(&sigma).for_each(|(u, &s)| *u = if s > 0.0 { *u / s } else { 0.0 });
     }
-    (u, sigma, basis.times(&z))
+    let v = basis.times(&z);
+    let filled = |x: &Columns| {
+        let zeros = std::iter::repeat_n(0.0, r - found);
+        let rows = x.rows().flat_map(|row| row.iter().copied().chain(zeros.clone()));
+        Columns { numbers: rows.collect(), width: r }
+    };
+    sigma.resize(r, 0.0);
+    (filled(&u), sigma, filled(&v))
 }
 
 /// Exact to the last digits of f32. `rank` is at most the smaller side.
@@ -229,7 +248,8 @@ pub(crate) fn leading(numbers: &[f32], [n, k]: [usize; 2], rank: usize) -> Svd {
     const ROUNDS: usize = 60;
     let w = Matrix { numbers, k };
     let block = (rank + EXTRA).min(n.min(k));
-    let mut start = Columns::random(k, block, 0x5eed);
+    // In the space of the rows, where the right vectors are.
+    let mut start = w.transposed_times(&Columns::random(n, block, 0x5eed));
     for round in 1.. {
         let mut basis = orthonormal(&start, None);
         let mut last = basis.clone();
@@ -245,7 +265,7 @@ pub(crate) fn leading(numbers: &[f32], [n, k]: [usize; 2], rank: usize) -> Svd {
         let (u, sigma, v) = from_basis(w, &basis, block);
         // How far Wᵀ u is from σ v.
         let back = w.transposed_times(&u);
-        let error = (0..rank.min(sigma.len())).map(|c| {
+        let error = (0..rank).map(|c| {
             let rows = back.rows().zip(v.rows());
             rows.map(|(back, v)| (back[c] - sigma[c] * v[c]).powi(2)).sum::<f64>().sqrt()
         });
@@ -277,18 +297,8 @@ pub(crate) fn randomized(
     }
     // The singular values of Qᵀ W, whose right vectors lie in the space of Wᵀ Q.
     let basis = orthonormal(&w.transposed_times(&q), None);
-    let (u, mut sigma, v) = from_basis(w, &basis, rank);
-    let pad = |x: &Columns| {
-        let rows = x.rows().map(|row| {
-            let mut row = row.to_vec();
-            row.resize(rank, 0.0);
-            row
-        });
-        rows.flatten().collect()
-    };
-    let (u, v) = (pad(&u), pad(&v));
-    sigma.resize(rank, 0.0);
-    Svd { u, sigma, v }
+    let (u, sigma, v) = from_basis(w, &basis, rank);
+    Svd { u: u.numbers, sigma, v: v.numbers }
 }
 
 /// The first r columns of Q and rows of R of W = Q R by Householder's reflections, with LAPACK's
@@ -370,6 +380,16 @@ mod tests {
         for (i, x) in u.dots(&u).numbers.iter().enumerate() {
             assert!((x - f64::from(u8::from(i % 6 == 0))).abs() < 1e-10);
         }
+    }
+
+    #[test]
+    fn nothing_comes_of_nothing() {
+        let svd = leading(&[0.0; 12], [3, 4], 2);
+        assert_eq!((svd.sigma, svd.u.len(), svd.v.len()), (vec![0.0; 2], 6, 8));
+        // Of rank one: the second value is zero.
+        let svd = leading(&[1.0, 2.0, 2.0, 4.0], [2, 2], 2);
+        assert!((svd.sigma[0] - 5.0).abs() < 1e-12 && svd.sigma[1].abs() < 1e-7);
+        assert_eq!(randomized(&[0.0; 12], [3, 4], 2, 1, 0).sigma, [0.0; 2]);
     }
 
     #[test]

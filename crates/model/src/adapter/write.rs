@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, Tensor};
 
 use super::config::{Init, LoraConfig};
-use super::folder::{CONFIG, WEIGHTS, key};
+use super::folder::{CONFIG, WEIGHTS, key, second_copy};
 use super::matching::Kind;
 use super::state::{Adapter, names};
 use crate::checkpoint::{Dtype, TensorSpec, save_file};
@@ -51,8 +51,12 @@ impl Decoder {
         if options.base_model_name_or_path.is_some() {
             config.base_model_name_or_path.clone_from(&options.base_model_name_or_path);
         }
-        let tensors: BTreeMap<String, AnyTensor> =
+        let mut tensors: BTreeMap<String, AnyTensor> =
             tensors.into_iter().map(|(name, tensor)| (key(adapter, &name), tensor)).collect();
+        if let Some((copy, first)) = second_copy(adapter) {
+            let both = tensors[first].clone();
+            tensors.insert(copy.into(), both);
+        }
         let specs: Vec<TensorSpec> = tensors
             .iter()
             .map(|(name, tensor)| TensorSpec {

@@ -212,3 +212,60 @@ impl Mlp {
         self.down_proj.forward_with(kernel::gated(gate, up, config.hidden_act), noise)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn param<const R: usize, const C: usize>(rows: [[f32; C]; R]) -> Param<Tensor<2>> {
+        Param::from_tensor(Tensor::from_data(rows, &Device::flex()))
+    }
+
+    /// W = (1 2 / 0 1), A = (1 1), B = (1 / −1), s = 2: W + s B A = (3 4 / −2 −1).
+    fn linear(magnitude: Option<[f32; 2]>) -> Linear {
+        let factor = |weight| Some(Factor { weight });
+        let magnitude =
+            magnitude.map(|m| Param::from_tensor(Tensor::from_data(m, &Device::flex())));
+        Linear {
+            lora_A: factor(param([[1.0, 1.0]])),
+            lora_B: factor(param([[1.0], [-1.0]])),
+            lora_magnitude_vector: magnitude,
+            low: Some(Low { name: "q".into(), scale: 2.0, dropout: 0.5 }),
+            ..Linear::new(param([[1.0, 2.0], [0.0, 1.0]]), None)
+        }
+    }
+
+    fn near(found: Tensor<2>, expected: [f32; 2]) {
+        let found: Vec<f32> = found.into_data().try_into_vec().unwrap();
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-5, "{found:?} is not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn lora_by_hand() {
+        let x = Tensor::<2>::from_data([[1.0, 2.0]], &Device::flex());
+        near(linear(None).forward(x.clone()), [11.0, -4.0]);
+        // The rows' norms are 5 and √5, and the magnitudes twice as long.
+        let dora = linear(Some([10.0, 2.0 * 5.0_f32.sqrt()]));
+        near(dora.forward(x), [22.0, -8.0]);
+    }
+
+    /// Which numbers of a pass are dropped is known, so the sums can be written down.
+    #[test]
+    fn dropout_by_hand() {
+        let noise = (0..20).map(|seed| Noise { seed, neftune_alpha: None }).find(|noise| {
+            let dropout = linear(None).low.unwrap().dropout(noise.seed).unwrap();
+            dropout.at(0, 1.0) == 0.0 && dropout.at(1, 1.0) == 1.0
+        });
+        assert!(noise.is_some());
+        let x = Tensor::<2>::from_data([[1.0, 2.0]], &Device::flex());
+        // The update sees (0, 4): x Wᵀ = (5, 2) plus 2 · 4 · (1, −1).
+        near(linear(None).forward_with(x.clone(), noise), [13.0, -6.0]);
+        // (5, 2) + (c − 1) W (0, 4) + c 2 · 4 (1, −1) with c = 2: W (0, 4) = (8, 4).
+        let dora = linear(Some([10.0, 2.0 * 5.0_f32.sqrt()]));
+        near(dora.forward_with(x, noise), [5.0 + 8.0 + 16.0, 2.0 + 4.0 - 16.0]);
+    }
+}

@@ -26,7 +26,8 @@ pub(crate) fn quantize(numbers: &[f32], columns: usize) -> Rows {
     for row in numbers.chunks(columns) {
         let half = |w: f32| f16::from_f32(w).to_f32();
         let scale = row.iter().fold(0.0_f32, |largest, &w| largest.max(half(w).abs()));
-        let factor = if scale == 0.0 { 0.0 } else { 127.0 / scale };
+        // In PyTorch 127 / x is 127 times the reciprocal.
+        let factor = if scale == 0.0 { 0.0 } else { 1.0 / scale * 127.0 };
         rows.codes.extend(row.iter().map(|&w| (half(w) * factor).round_ties_even() as i8));
         rows.scales.push(scale);
     }

@@ -23,7 +23,7 @@ pub(crate) const NF4: [f32; 16] = [
 ];
 
 /// FP4 of bitsandbytes: a sign, two bits of exponent, one of mantissa, divided by the largest; in
-/// the order of the bit patterns. Code 8 is −0.
+/// the order of the bit patterns. Code 8 would be −0; bitsandbytes makes it 0.
 pub(crate) const FP4: [f32; 16] = [
     0.0,
     0.062_5 / 12.0,
@@ -33,7 +33,7 @@ pub(crate) const FP4: [f32; 16] = [
     6.0 / 12.0,
     2.0 / 12.0,
     3.0 / 12.0,
-    -0.0,
+    0.0,
     -0.062_5 / 12.0,
     -8.0 / 12.0,
     -1.0,
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn tables_are_sorted_and_symmetric() {
         assert!(NF4.is_sorted() && dynamic_map().is_sorted());
-        for (positive, negative) in FP4[..8].iter().zip(&FP4[8..]) {
+        for (positive, negative) in FP4[1..8].iter().zip(&FP4[9..]) {
             assert_eq!(positive.to_bits() ^ negative.to_bits(), 1 << 31);
         }
         let map = dynamic_map();
@@ -87,6 +87,12 @@ mod tests {
         // The largest exponent: 64 middles of (1 - 0.1) / 64, the outermost half a part below 1.
         assert!((map[254] - (1.0 - 0.9 / 128.0)).abs() < 1e-7);
         assert!((map[0] + map[254]).abs() < 1e-7);
+        let path = "../../tests/fixtures/quant/dynamic_map.safetensors";
+        let file =
+            std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let bytes: Vec<u8> = map.iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(bytes, file.tensor("dynamic_map").unwrap().data());
         // The smallest: one fraction, 0.55, of 1e-6.
         assert!((map[128] - 0.55e-6).abs() < 1e-12);
     }

@@ -1,5 +1,12 @@
 //! Reading the fixtures that transformers made.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "each test file uses a part"
+)]
+
+pub(crate) mod adapted;
 
 use std::path::{Path, PathBuf};
 
