@@ -21,7 +21,7 @@ use super::arguments::Arguments;
 use super::config::{above_zero, beta, check};
 use super::factored;
 use super::rule::{Kept, Part, Step, Stepped, keep, numbers};
-use super::slices::{PART, in_place, look};
+use super::slices::{InPlace, PART, in_place, look};
 use super::sums::square_sum;
 use crate::Error;
 
@@ -137,8 +137,8 @@ fn descend(weight: Tensor<2>, update: Tensor<2>, keep: f32, size: f32) -> Tensor
         });
     });
     match stepped {
-        Ok(([weight], [])) => weight,
-        Err(([w], [], u)) => w * keep - u * size,
+        InPlace::Changed([weight], []) => weight,
+        InPlace::Elsewhere([w], [], u) => w * keep - u * size,
     }
 }
 

@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::rule::{Part, Step, Stepped, keep};
-use super::slices::{PART, in_place};
+use super::slices::{InPlace, PART, in_place};
 
 /// The settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,8 +59,8 @@ impl AdamW {
                 .for_each(|((w, (m, v)), g)| by.update(w, m, v, g));
         });
         let [weight, mean, square] = match stepped {
-            Ok((changed, [])) => changed,
-            Err((tensors, [], gradient)) => by.update_tensors(tensors, gradient),
+            InPlace::Changed(changed, []) => changed,
+            InPlace::Elsewhere(tensors, [], gradient) => by.update_tensors(tensors, gradient),
         };
         (weight, keep([mean, square]))
     }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::adamw::{AdamW, Factors};
 use super::dynamic::{BLOCK, Dynamic, SIGNED, UNSIGNED};
 use super::rule::{Kept, Part, Step, Stepped};
-use super::slices::in_place;
+use super::slices::{InPlace, in_place};
 
 /// The least number of numbers for codes to be worth it.
 const LEAST: usize = 4096;
@@ -67,8 +67,10 @@ pub(super) fn step(
         },
     );
     let ([weight, m_scale, v_scale], [m, v]) = match changed {
-        Ok(changed) => changed,
-        Err((numbers, codes, gradient)) => update_tensors(by, numbers, codes, gradient),
+        InPlace::Changed(numbers, codes) => (numbers, codes),
+        InPlace::Elsewhere(numbers, codes, gradient) => {
+            update_tensors(by, numbers, codes, gradient)
+        }
     };
     let numbers = [Kept::Numbers(m_scale), Kept::Numbers(v_scale)];
     (weight, [Kept::Codes(m), Kept::Codes(v)].into_iter().chain(numbers).collect())
@@ -127,7 +129,7 @@ fn dequantize(table: &Dynamic, codes: Tensor<2, Int>, scales: Tensor<2>) -> Tens
     let values = values.select(0, codes.reshape([count]).cast(DType::I32));
     let blocks = blocks(values.reshape([1, count]));
     let rows = blocks.dims()[0];
-    (blocks * scales.reshape([rows, 1])).reshape([rows * BLOCK]).slice([0..count]).reshape(shape)
+    (blocks * scales.reshape([rows, 1])).reshape([rows * BLOCK]).narrow(0, 0, count).reshape(shape)
 }
 
 /// Codes in a row and scales, by a binary search in the bounds.
@@ -137,7 +139,7 @@ fn quantize(table: &Dynamic, numbers: Tensor<2>) -> (Tensor<1, Int>, Tensor<2>) 
     let rows = blocks.dims()[0];
     let scales = blocks.clone().abs().max_dim(1);
     let x = (blocks * scales.clone().clamp_min(1e-38).recip()).clamp(-1.0, 1.0);
-    let x = x.reshape([rows * BLOCK]).slice([0..count]);
+    let x = x.reshape([rows * BLOCK]).narrow(0, 0, count);
     let bounds = Tensor::<1>::from_data(TensorData::from(table.bounds), (&device, DType::F32));
     let mut codes = Tensor::<1, Int>::zeros([count], (&device, DType::I32));
     for bit in (0..8).rev() {

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use posttrain_model::Gradients;
 use rayon::prelude::*;
 
-use super::slices::{PART, in_place, look};
+use super::slices::{InPlace, PART, in_place, look};
 use super::sums::square_sum;
 
 /// √Σg² over all numbers of all gradients: 0 without any, NaN or ∞ where a gradient is.
@@ -28,7 +28,7 @@ pub fn global_norm(gradients: &Gradients) -> f64 {
     total.sqrt()
 }
 
-/// Multiplies all gradients by max_norm / (norm + 10⁻⁶) where that is below 1, as
+/// Multiplies all gradients by `max_norm` / (norm + 10⁻⁶) where that is below 1, as
 /// `torch.nn.utils.clip_grad_norm_` does; returns the norm before.
 ///
 /// A norm that is not finite makes every gradient so: look at it before the step.
@@ -49,7 +49,7 @@ fn scale(gradient: Tensor<2>, factor: f32) -> Tensor<2> {
         g.par_chunks_mut(PART).for_each(|g| g.iter_mut().for_each(|g| *g *= factor));
     });
     match scaled {
-        Ok(([gradient], [])) => gradient,
-        Err(([gradient], [], _)) => gradient * factor,
+        InPlace::Changed([gradient], []) => gradient,
+        InPlace::Elsewhere([gradient], [], _) => gradient * factor,
     }
 }

@@ -37,7 +37,7 @@ impl Dynamic {
             let parts = if signed { 1 << exponent } else { 2 << exponent };
             let power = 10f64.powi(exponent - 6) as f32;
             for part in 0..parts {
-                let value = power * ((edge(part, parts) + edge(part + 1, parts)) / 2.0);
+                let value = power * f32::midpoint(edge(part, parts), edge(part + 1, parts));
                 all.push(value);
                 if signed {
                     all.push(-value);
@@ -47,7 +47,7 @@ impl Dynamic {
         all.sort_by(f32::total_cmp);
         let values: [f32; 256] = all.try_into().expect("256 values");
         let bound = |i: usize| match values.get(i + 1) {
-            Some(next) => (values[i] + next) / 2.0,
+            Some(next) => f32::midpoint(values[i], *next),
             None => f32::INFINITY,
         };
         let bounds: [f32; 256] = std::array::from_fn(bound);

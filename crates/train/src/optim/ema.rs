@@ -13,7 +13,7 @@ use posttrain_model::Decoder;
 use rayon::prelude::*;
 
 use super::config::check;
-use super::slices::{PART, in_place};
+use super::slices::{InPlace, PART, in_place};
 use super::store;
 use crate::Error;
 
@@ -98,7 +98,7 @@ fn blended(average: Tensor<2>, weight: Tensor<2>, blend: f32) -> Tensor<2> {
         });
     });
     match changed {
-        Ok(([average], [])) => average,
-        Err(([average], [], weight)) => average.clone() + (weight - average) * blend,
+        InPlace::Changed([average], []) => average,
+        InPlace::Elsewhere([average], [], weight) => average.clone() + (weight - average) * blend,
     }
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::adafactor::EPSILON;
 use super::rule::{Stepped, keep};
-use super::slices::in_place;
+use super::slices::{InPlace, in_place};
 
 /// Bands of rows that are summed by themselves: a fixed number, so that the order of the sums does
 /// not depend on the number of threads.
@@ -21,8 +21,8 @@ pub(super) fn update(gradient: Tensor<2>, [row, column]: [Tensor<2>; 2], blend: 
         update_slices(g, r, c, blend);
     });
     let [update, row, column] = match changed {
-        Ok((changed, [])) => changed,
-        Err((tensors, [], _)) => update_tensors(tensors, shape, blend),
+        InPlace::Changed(changed, []) => changed,
+        InPlace::Elsewhere(tensors, [], _) => update_tensors(tensors, shape, blend),
     };
     (update, keep([row, column]))
 }

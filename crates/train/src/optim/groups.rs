@@ -50,7 +50,9 @@ pub(super) fn treatments(
         // A pattern counts as used also where an earlier one wins.
         let of_group: Vec<usize> =
             (0..patterns.len()).filter(|&index| patterns[index].0.is_match(name)).collect();
-        of_group.iter().for_each(|&index| matched[index] = true);
+        for &index in &of_group {
+            matched[index] = true;
+        }
         let group = of_group.first().map_or(1.0, |&index| patterns[index].1);
         let decay =
             if UNDECAYED.is_match(&name.to_lowercase()) { 0.0 } else { config.weight_decay };

@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::rule::{Part, Step, Stepped, keep};
-use super::slices::{PART, in_place};
+use super::slices::{InPlace, PART, in_place};
 
 /// The settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,8 +60,8 @@ impl Lion {
                 .for_each(|((w, m), g)| by.update(w, m, g));
         });
         let [weight, mean] = match stepped {
-            Ok((changed, [])) => changed,
-            Err(([w, m], [], g)) => {
+            InPlace::Changed(changed, []) => changed,
+            InPlace::Elsewhere([w, m], [], g) => {
                 let direction = m.clone() * by.beta1 + g.clone() * by.blend1;
                 let w = w * by.decay - direction.sign() * by.rate;
                 [w, m * by.beta2 + g * by.blend2]

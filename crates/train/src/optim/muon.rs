@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use super::arguments::{Arguments, wrong};
 use super::config::{above_zero, at_least_zero, check};
 use super::rule::{Part, Step, Stepped, keep};
-use super::slices::{PART, in_place};
+use super::slices::{InPlace, PART, in_place};
 use crate::Error;
 
 /// a, b and c of the quintic, chosen for a steep slope at 0.
@@ -96,8 +96,8 @@ impl Muon {
             });
         });
         let buffer = match blended {
-            Ok(([buffer], [])) => buffer,
-            Err(([b], [], g)) => b.clone() + (g - b) * blend,
+            InPlace::Changed([buffer], []) => buffer,
+            InPlace::Elsewhere([b], [], g) => b.clone() + (g - b) * blend,
         };
         let update = if self.nesterov {
             gradient.clone() + (buffer.clone() - gradient) * momentum
@@ -113,8 +113,8 @@ impl Muon {
             });
         });
         let weight = match stepped {
-            Ok(([weight], [])) => weight,
-            Err(([w], [], d)) => w * keep_back - d * size,
+            InPlace::Changed([weight], []) => weight,
+            InPlace::Elsewhere([w], [], d) => w * keep_back - d * size,
         };
         (weight, keep([buffer]))
     }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::arguments::Arguments;
 use super::config::{at_least_zero, check};
 use super::rule::{Kept, Part, Step, Stepped, keep, numbers};
-use super::slices::{PART, in_place};
+use super::slices::{InPlace, PART, in_place};
 use crate::Error;
 
 /// The settings.
@@ -86,8 +86,8 @@ impl Sgd {
                 .for_each(|((w, b), g)| by.update(w, b, g));
         });
         let [weight, buffer] = match stepped {
-            Ok((changed, [])) => changed,
-            Err(([w, b], [], g)) => {
+            InPlace::Changed(changed, []) => changed,
+            InPlace::Elsewhere([w, b], [], g) => {
                 let g = g + w.clone() * by.decay;
                 let b = b * by.momentum + g.clone() * by.blend;
                 let along = if by.nesterov { g + b.clone() * by.momentum } else { b.clone() };
@@ -108,8 +108,8 @@ impl Factors {
             });
         });
         match stepped {
-            Ok(([weight], [])) => weight,
-            Err(([w], [], g)) => w.clone() - (g + w * self.decay) * self.rate,
+            InPlace::Changed([weight], []) => weight,
+            InPlace::Elsewhere([w], [], g) => w.clone() - (g + w * self.decay) * self.rate,
         }
     }
 

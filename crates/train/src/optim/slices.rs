@@ -7,11 +7,14 @@ use burn::tensor::{Int, Tensor};
 /// Numbers of a part that one task works on, small enough for the caches.
 pub(super) const PART: usize = 1 << 14;
 
-/// What [`in_place`] gives back: the tensors that were changed, or what it was given.
-pub(super) type InPlace<const N: usize, const C: usize> = Result<Changed<N, C>, Untouched<N, C>>;
-pub(super) type Changed<const N: usize, const C: usize> = ([Tensor<2>; N], [Tensor<2, Int>; C]);
-pub(super) type Untouched<const N: usize, const C: usize> =
-    ([Tensor<2>; N], [Tensor<2, Int>; C], Tensor<2>);
+/// What [`in_place`] gives back.
+#[expect(clippy::large_enum_variant, reason = "handles that live for one match")]
+pub(super) enum InPlace<const N: usize, const C: usize> {
+    /// The tensors after the change.
+    Changed([Tensor<2>; N], [Tensor<2, Int>; C]),
+    /// The tensors as they were given, which lie on another device.
+    Elsewhere([Tensor<2>; N], [Tensor<2, Int>; C], Tensor<2>),
+}
 
 /// Lets `work` change the numbers (f32) and codes (u8) of tensors, with those of another (f32)
 /// before its eyes, if all lie in this machine's memory. A tensor that nobody else holds is not
@@ -24,7 +27,7 @@ pub(super) fn in_place<const N: usize, const C: usize>(
     work: impl FnOnce([&mut [f32]; N], [&mut [u8]; C], &[f32]),
 ) -> InPlace<N, C> {
     if !is_cpu(&read) {
-        return Err((numbers, codes, read));
+        return InPlace::Elsewhere(numbers, codes, read);
     }
     let mut numbers = numbers.map(primitive);
     let mut codes = codes.map(|codes| {
@@ -37,7 +40,7 @@ pub(super) fn in_place<const N: usize, const C: usize>(
         read.storage(),
     );
     let codes = codes.map(Tensor::from_primitive::<Flex>);
-    Ok((numbers.map(Tensor::from_primitive::<Flex>), codes))
+    InPlace::Changed(numbers.map(Tensor::from_primitive::<Flex>), codes)
 }
 
 #[cfg(not(feature = "flex"))]
@@ -47,7 +50,7 @@ pub(super) fn in_place<const N: usize, const C: usize>(
     read: Tensor<2>,
     _: impl FnOnce([&mut [f32]; N], [&mut [u8]; C], &[f32]),
 ) -> InPlace<N, C> {
-    Err((numbers, codes, read))
+    InPlace::Elsewhere(numbers, codes, read)
 }
 
 /// What `look` makes of a tensor's numbers, if they lie in this machine's memory.

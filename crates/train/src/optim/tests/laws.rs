@@ -62,7 +62,9 @@ impl Run {
 }
 
 fn each(law: impl Fn(&str, f64)) {
-    ALL.iter().for_each(|&(yaml, rate)| law(yaml, rate));
+    for &(yaml, rate) in ALL {
+        law(yaml, rate);
+    }
 }
 
 /// The largest difference, relative to the largest number.

@@ -1,4 +1,5 @@
 //! Tests of the optimizers: one table of laws for all, numbers by hand, numbers of the references.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod by_hand;
 mod laws;

@@ -17,7 +17,7 @@ fn what_does_not_fit_is_listed() {
         let mut other = optimizer(&config(yaml), weights);
         load_optimizer(&mut other, &path, &Device::flex()).unwrap_err().to_string()
     };
-    let found = error("optim: adamw_torch", &[c.clone()]);
+    let found = error("optim: adamw_torch", std::slice::from_ref(&c));
     let expected = [
         "the tensors are not those of this run",
         "model.b.exp_avg: found F32 [1, 4], expected F32 [1, 5]",
