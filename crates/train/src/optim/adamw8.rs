@@ -20,7 +20,7 @@ const BLOCKS: usize = 32;
 
 /// Whether a parameter has its state in bytes.
 pub(super) fn is_for(parameter: &Parameter) -> bool {
-    parameter.count() >= LEAST && !parameter.name.split('.').any(|part| part == "embed_tokens")
+    parameter.count() >= LEAST && !parameter.name.ends_with("embed_tokens.weight")
 }
 
 pub(super) fn parts(shape: [usize; 2]) -> Vec<Part> {

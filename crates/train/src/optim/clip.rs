@@ -31,7 +31,9 @@ pub fn global_norm(gradients: &Gradients) -> f64 {
 /// Multiplies all gradients by `max_norm` / (norm + 10⁻⁶) where that is below 1, as
 /// `torch.nn.utils.clip_grad_norm_` does; returns the norm before.
 ///
-/// A norm that is not finite makes every gradient so: look at it before the step.
+/// `max_norm` 0 makes all of them 0 and ∞ leaves them as they are; the 0 of transformers'
+/// `max_grad_norm` means the latter. A norm that is not finite makes every gradient so: look at it
+/// before the step.
 pub fn clip_global_norm(gradients: &mut Gradients, max_norm: f64) -> f64 {
     let norm = global_norm(gradients);
     let factor = max_norm / (norm + 1e-6);
