@@ -1,5 +1,6 @@
 //! The weights of a run: from a checkpoint, into the checkpoints of the run, and out at its end.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -155,6 +156,16 @@ fn choose(
 ) -> Result<Decoder, Error> {
     let trained = model.parameters().into_iter().filter(|parameter| parameter.trainable);
     let names: Vec<String> = trained.map(|parameter| parameter.name).collect();
+    let chosen = chosen(&names, trainable, frozen)?;
+    Ok(model.with_trainable(|name| chosen.contains(name)))
+}
+
+/// Of the names of trained parameters, those that the patterns leave.
+pub(crate) fn chosen(
+    names: &[String],
+    trainable: Option<&[String]>,
+    frozen: &[String],
+) -> Result<BTreeSet<String>, Error> {
     let compiled = |key: &str, patterns: &[String]| {
         let compile = |pattern: &String| {
             let regex = Regex::new(pattern)
@@ -172,13 +183,12 @@ fn choose(
     let not = compiled("frozen", frozen)?;
     let matches =
         |patterns: &[Regex], name: &str| patterns.iter().any(|pattern| pattern.is_match(name));
-    let chosen = |name: &str| {
-        names.iter().any(|known| known == name)
-            && only.as_ref().is_none_or(|only| matches(only, name))
-            && !matches(&not, name)
-    };
-    if !names.iter().any(|name| chosen(name)) {
+    let left = names.iter().filter(|name| {
+        only.as_ref().is_none_or(|only| matches(only, name)) && !matches(&not, name)
+    });
+    let left: BTreeSet<String> = left.cloned().collect();
+    if left.is_empty() {
         return Err(Error::config("frozen", "every parameter", "some that are left to be trained"));
     }
-    Ok(model.with_trainable(chosen))
+    Ok(left)
 }

@@ -5,12 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
+use posttrain_model::adapter::{Init, LoraConfig, Names};
 use posttrain_model::checkpoint::Dtype;
 use posttrain_model::config::Config;
+use posttrain_model::quant::{Quantization, QuantizationKind};
 use posttrain_model::{Activations, Batch, Decoder, Gradients, LoadOptions, Parameter, device};
-use posttrain_train::memory::{
-    MemorySettings, Plan, Quantized, Trial, all_parameters, lora_parameters,
-};
+use posttrain_train::memory::{MemorySettings, Plan, Trial, all_parameters};
 use posttrain_train::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use safetensors::SafeTensors;
 use serde_json::json;
@@ -38,12 +38,12 @@ fn cases() -> Vec<String> {
     names
 }
 
-fn settings(trained: Vec<Parameter>) -> MemorySettings {
+fn settings(parameters: Vec<Parameter>) -> MemorySettings {
     MemorySettings {
         dtype: Dtype::F32,
         compute: Dtype::F32,
         quantization: None,
-        trained,
+        parameters,
         optimizer: OptimizerConfig::default(),
         ema: false,
         per_device_train_batch_size: 1,
@@ -85,9 +85,6 @@ fn gradients_and_states_are_counted_to_the_byte() {
         let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
         let model = Decoder::load_with(models().join("qwen3"), &device, &options).unwrap();
         let model = model.with_trainable(|name| name.contains(part));
-        let trained: Vec<Parameter> =
-            model.parameters().into_iter().filter(|p| p.trainable).collect();
-
         let mut gradients = Gradients::default();
         model.backward(&batch, None, Activations::Keep, &mut gradients, |hidden, gradients| {
             if let Some(head) = model.lm_head.as_ref().filter(|_| part.is_empty()) {
@@ -100,7 +97,7 @@ fn gradients_and_states_are_counted_to_the_byte() {
         for optim in OPTIMIZERS {
             let config = OptimizerConfig { optim, ..OptimizerConfig::default() };
             let settings =
-                MemorySettings { dtype, optimizer: config.clone(), ..settings(trained.clone()) };
+                MemorySettings { dtype, optimizer: config.clone(), ..settings(model.parameters()) };
             let plan = Plan::new(model.config(), &settings).unwrap();
             assert_eq!(plan.gradients, found as u64, "{part} {dtype:?}");
 
@@ -113,6 +110,73 @@ fn gradients_and_states_are_counted_to_the_byte() {
                 tensors.names().into_iter().filter(|name| name.rsplit('.').next() != Some("step"));
             let states: usize = names.map(|name| tensors.tensor(name).unwrap().data().len()).sum();
             assert_eq!(plan.optimizer, states as u64, "{optim:?} {part} {dtype:?}");
+        }
+    }
+}
+
+fn lora(config: &Config, r: usize, targets: Names) -> Vec<Parameter> {
+    let target_modules = Some(targets);
+    LoraConfig { r, target_modules, ..LoraConfig::default() }.parameters(config).unwrap()
+}
+
+/// Adapters of every kind, on a dense base and on quantised ones.
+#[test]
+fn adapters_are_counted_to_the_byte() {
+    let device = device::open("flex").unwrap();
+    let all =
+        || LoraConfig { r: 3, target_modules: Some("all-linear".into()), ..LoraConfig::default() };
+    let mut skipping = Quantization::new(QuantizationKind::Nf4 { double: true });
+    skipping.llm_int8_skip_modules = vec!["up_proj".into()];
+    let bases = [
+        None,
+        Some(Quantization::new(QuantizationKind::Fp4 { double: false })),
+        Some(Quantization::new(QuantizationKind::Int8)),
+        Some(skipping),
+    ];
+    for case in ["llama3", "qwen2", "qwen3", "phi3", "gemma3_text"] {
+        let mut rank_pattern = all();
+        rank_pattern.rank_pattern = vec![("o_proj".into(), 7)];
+        for lora in [
+            all(),
+            LoraConfig { use_dora: true, ..all() },
+            LoraConfig { layers_to_transform: Some(vec![1]), ..rank_pattern },
+            LoraConfig { modules_to_save: vec!["model.norm".into(), "lm_head".into()], ..all() },
+            LoraConfig { target_modules: Some(["embed_tokens", "o_proj"].into()), ..all() },
+            LoraConfig { init_lora_weights: Init::Olora, ..all() },
+        ] {
+            for quantization in &bases {
+                let what = format!("{case} {quantization:?} {lora:?}");
+                let options =
+                    LoadOptions { quantization: quantization.clone(), ..LoadOptions::default() };
+                let mut model = Decoder::load_with(models().join(case), &device, &options).unwrap();
+                let quantized: u64 = quantization.as_ref().map_or(0, |quantization| {
+                    let tensors = model.config().tensors();
+                    let names = quantization.matrices(&tensors).unwrap();
+                    assert_eq!(names.len(), model.quantized_modules().len(), "{what}");
+                    let chosen = tensors.iter().filter(|t| names.contains(t.name.as_str()));
+                    let bytes = chosen.map(|t| quantization.kind.bytes([t.shape[0], t.shape[1]]));
+                    bytes.sum::<usize>() as u64
+                });
+                let base = held(&model) + quantized;
+                model.add_adapter("default", &lora, 0).unwrap();
+                let found = lora.parameters(model.config()).unwrap();
+                let mut trained: Vec<Parameter> =
+                    model.parameters().into_iter().filter(|p| p.trainable).collect();
+                let mut expected: Vec<Parameter> =
+                    found.iter().filter(|p| p.trainable).cloned().collect();
+                trained.sort_by(|a, b| a.name.cmp(&b.name));
+                expected.sort_by(|a, b| a.name.cmp(&b.name));
+                assert_eq!(expected, trained, "{what}");
+
+                let settings =
+                    MemorySettings { quantization: quantization.clone(), ..settings(found) };
+                let plan = Plan::new(model.config(), &settings).unwrap();
+                let numbers: usize = trained.iter().map(Parameter::count).sum();
+                assert_eq!(plan.gradients, 4 * numbers as u64, "{what}");
+                // OLoRA keeps the factors that it starts from.
+                let copies = if lora.init_lora_weights == Init::Olora { 2 } else { 1 };
+                assert_eq!(plan.weights, base + copies * plan.gradients, "{what}");
+            }
         }
     }
 }
@@ -155,8 +219,7 @@ fn activations_by_hand() {
     assert_eq!((window.weights, window.optimizer), (full.weights, 2 * full.weights));
 
     // Rank 2 on q and down: no input of gate and up is kept, 2 numbers for each of both.
-    let adapter = settings(lora_parameters(&config, 2, &["q_proj", "mlp.down_proj"], false));
-    let adapter = plan(adapter);
+    let adapter = plan(settings(lora(&config, 2, ["q_proj", "mlp.down_proj"].into())));
     assert_eq!(adapter.activations, 4 * 16 * (3 * (236 - 16 + 4) + 48));
     // A: 2 x 16 and 2 x 40, B: 16 x 2 and 16 x 2; in each of 3 layers.
     assert_eq!(adapter.gradients, 4 * 3 * (32 + 80 + 32 + 32));
@@ -164,8 +227,11 @@ fn activations_by_hand() {
     assert_eq!(adapter.optimizer, 2 * adapter.gradients);
 
     // The last layer alone: nothing is kept of those below.
-    let last = all_parameters(&config).into_iter().filter(|p| p.name.contains("layers.2."));
-    assert_eq!(plan(settings(last.collect())).activations, 4 * 16 * (236 + 48));
+    let mut last = all_parameters(&config);
+    for parameter in &mut last {
+        parameter.trainable = parameter.name.contains("layers.2.");
+    }
+    assert_eq!(plan(settings(last)).activations, 4 * 16 * (236 + 48));
 
     // In bf16 with an f32 logsumexp; masters and sums of gradients are in f32.
     let narrow = plan(MemorySettings { dtype: Dtype::BF16, compute: Dtype::BF16, ..all() });
@@ -198,17 +264,20 @@ fn known_numbers_of_llama_3_8b() {
     let full = Plan::new(&config, &half(all_parameters(&config))).unwrap();
     assert_eq!(full.weights, 2 * 8_030_261_248);
     // PEFT prints 41,943,040 trainable parameters for r 16 on all linear layers.
-    let adapter = lora_parameters(&config, 16, &[], false);
+    let adapter = lora(&config, 16, "all-linear".into());
     let lora = Plan::new(&config, &half(adapter.clone())).unwrap();
     assert_eq!(lora.gradients, 4 * 41_943_040);
     // In 4 bits: 4.5 bits a number, or 4.127 where the scales have 8 bits (Dettmers et al. 2023).
     let linear = 8_030_261_248_u64 - 2 * 128_256 * 4096 - 65 * 4096;
     for (quantization, bits) in [
-        (Quantized::FourBit { double: false }, 4.5),
-        (Quantized::FourBit { double: true }, 4.127),
-        (Quantized::Int8, 8.0),
+        (QuantizationKind::Nf4 { double: false }, 4.5),
+        (QuantizationKind::Nf4 { double: true }, 4.127),
+        (QuantizationKind::Int8, 8.0),
     ] {
-        let settings = MemorySettings { quantization: Some(quantization), ..half(adapter.clone()) };
+        let settings = MemorySettings {
+            quantization: Some(Quantization::new(quantization)),
+            ..half(adapter.clone())
+        };
         let plan = Plan::new(&config, &settings).unwrap();
         let codes = plan.weights - 4 * 41_943_040 - 2 * (8_030_261_248 - linear);
         let found = 8.0 * codes as f64 / linear as f64;
@@ -244,7 +313,7 @@ fn a_run_that_does_not_fit_is_told_what_would() {
             "per_device_train_batch_size: 1 with gradient_accumulation_steps: 12",
             "optim: adamw_8bit",
             "LoRA with r: 16, target_modules: all-linear",
-            "load_in_4bit: true with bnb_4bit_use_double_quant: true"
+            "load_in_4bit: true, bnb_4bit_quant_type: nf4, bnb_4bit_use_double_quant: true"
         ]
     );
     assert!(!all[4].fits);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use posttrain_model::{Activations, Decoder, Gradients, device};
+use posttrain_model::{Activations, Decoder, Gradients, Objective, device};
 use posttrain_train::data::{
     BatchOptions, Batches, Packing, RowId, Sample, Samples, SamplingStrategy, Window,
 };
@@ -51,18 +51,12 @@ fn learn(
     let (mut loss, mut gradients) = (0.0, Gradients::default());
     for pass in &window.micro_batches {
         model.backward(&pass.batch, None, activations, &mut gradients, |hidden, gradients| {
-            let tracked = burn::module::Module::train(model.clone());
-            let hidden = Tensor::from_inner(hidden).require_grad();
-            let logprobs = tracked.logprobs(hidden.clone(), &pass.targets).logprobs;
-            let mean = logprobs.sum().neg().mul_scalar(weight);
-            loss += f64::from(mean.clone().into_scalar::<f32>());
-            let mut found = mean.backward();
-            let (name, head) = match &tracked.lm_head {
-                Some(head) => ("lm_head.weight", head.weight.val()),
-                None => ("model.embed_tokens.weight", tracked.model.embed_tokens.weight.val()),
-            };
-            gradients.add(name, head.grad_remove(&mut found).unwrap());
-            hidden.grad_remove(&mut found).unwrap()
+            let weights = vec![weight; pass.targets.len()];
+            let objective = Objective::Nll;
+            let found =
+                model.cross_entropy(hidden, &pass.targets, &weights, objective, Some(gradients));
+            loss += found.loss;
+            found.by_hidden.unwrap()
         });
     }
     let gradients =

@@ -25,6 +25,7 @@ mod folder;
 mod init;
 mod matching;
 mod merge;
+mod parameters;
 mod state;
 mod svd;
 mod switch;

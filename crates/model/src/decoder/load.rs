@@ -145,26 +145,7 @@ impl<'a> Chosen<'a> {
         let Some(quantization) = quantization else {
             return Ok(Self { names: BTreeSet::new(), kind: None });
         };
-        let skipped = &quantization.llm_int8_skip_modules;
-        let mut used = vec![false; skipped.len()];
-        let mut names = BTreeSet::new();
-        for Expected { name, shape } in expected {
-            let Some(path) = name.strip_suffix(".weight").filter(|_| shape.len() == 2) else {
-                continue;
-            };
-            let covered = quantization.covers(path, &mut used);
-            if covered && path.starts_with("model.layers.") {
-                names.insert(name.as_str());
-            }
-        }
-        if let Some((name, _)) = skipped.iter().zip(used).find(|(_, used)| !used) {
-            return Err(Error::ConfigField {
-                path: "quantization".into(),
-                field: "llm_int8_skip_modules".into(),
-                found: format!("`{name}`, which names no matrix"),
-                expected: "names such as `down_proj` or `layers.0`".into(),
-            });
-        }
+        let names = quantization.matrices(expected)?;
         Ok(Self { names, kind: Some(quantization.kind) })
     }
 

@@ -38,6 +38,17 @@ impl Config {
     }
 }
 
+impl Decoder {
+    /// A decoder whose tensors are not there yet, only their names and shapes.
+    pub(crate) fn skeleton(config: &Config) -> Self {
+        let device = Device::default();
+        let mut tensors = Tensors { device, source: None, listed: Vec::new() };
+        let (model, lm_head) = tensors.parts(config).expect("no source, so nothing can fail");
+        let (adapters, stored) = (Adapters::default(), BTreeMap::new());
+        Self { model, lm_head, config: config.clone(), compute: DType::F32, stored, adapters }
+    }
+}
+
 /// A decoder whose tensors come from `source`, one after the other.
 pub(super) fn build(
     config: &Config,

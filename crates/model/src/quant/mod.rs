@@ -11,6 +11,7 @@
 //! it gets no gradient and no optimizer sees it. Products dequantise tile by tile (on the CPU) or
 //! matrix by matrix, forward and backward, and keep no dense copy.
 
+mod chosen;
 mod config;
 mod four_bit;
 mod int8;

@@ -38,10 +38,10 @@ pub(super) struct Pass {
 
 pub(super) fn of(config: &Config, settings: &MemorySettings) -> Pass {
     let tokens = (settings.per_device_train_batch_size * settings.max_length) as u64;
-    let number = size_of(settings.compute) as u64;
+    let number = size_of(settings.compute);
     let hidden = config.hidden_size as u64;
     let layers = config.num_hidden_layers;
-    let trains = |prefix: &str| settings.trained.iter().any(|p| p.name.starts_with(prefix));
+    let trains = |prefix: &str| settings.trained().any(|p| p.name.starts_with(prefix));
     let embedding = trains("model.embed_tokens.");
     let lowest = (0..layers).find(|index| embedding || trains(&format!("model.layers.{index}.")));
     // The final norm keeps its input, and the head has its output and the gradient by it.
@@ -64,8 +64,7 @@ pub(super) fn of(config: &Config, settings: &MemorySettings) -> Pass {
 fn layer(config: &Config, settings: &MemorySettings, index: usize) -> u64 {
     let prefix = format!("model.layers.{index}.");
     let trained: Vec<(&str, &[usize])> = settings
-        .trained
-        .iter()
+        .trained()
         .filter_map(|p| Some((p.name.strip_prefix(&prefix)?, &p.shape[..])))
         .collect();
     let learns = |modules: &[&str]| {
@@ -96,7 +95,7 @@ fn layer(config: &Config, settings: &MemorySettings, index: usize) -> u64 {
         + sum(".lora_A.weight")
         + sum(".lora_magnitude_vector");
     // The logsumexp is in f32 whatever the rest is.
-    (numbers * size_of(settings.compute) + 4 * config.num_attention_heads) as u64
+    numbers as u64 * size_of(settings.compute) + 4 * config.num_attention_heads as u64
 }
 
 /// Numbers of the gradients of a token that exist at a time: those around the feed-forward network

@@ -1,10 +1,12 @@
 //! Which settings would fit, when the chosen ones do not.
 
 use posttrain_model::Activations;
+use posttrain_model::adapter::LoraConfig;
 use posttrain_model::config::Config;
+use posttrain_model::quant::{Quantization, QuantizationKind};
 use serde::Serialize;
 
-use super::{MemorySettings, Plan, Quantized, lora_parameters};
+use super::{MemorySettings, Plan};
 use crate::error::Error;
 use crate::optim::OptimizerName;
 
@@ -26,9 +28,6 @@ pub struct Trial {
 /// activations computed anew (a third of the speed), a smaller batch with more accumulation (some of
 /// the speed), a state of 8 bits, an adapter instead of all weights, the base in 4 bits. Stops at the
 /// first that fits.
-///
-/// # Errors
-/// Those of [`Plan::new`].
 pub(super) fn trials(
     config: &Config,
     settings: &MemorySettings,
@@ -39,7 +38,7 @@ pub(super) fn trials(
     for change in [recompute, smaller_batch, small_states, adapter, four_bits] {
         // A change may have several sizes, such as those of a batch: the first that fits, or the last.
         let mut tried = None;
-        for (name, changed) in change(config, &settings) {
+        for (name, changed) in change(config, &settings)? {
             let total = Plan::new(config, &changed)?.total();
             tried = Some((Trial { change: name, total, fits: total <= limit }, changed));
             if total <= limit {
@@ -57,66 +56,63 @@ pub(super) fn trials(
     Ok(trials)
 }
 
-type Changed = Vec<(String, MemorySettings)>;
+/// What a change is called, and the settings after it; nothing where there is nothing to change.
+type Changed = Result<Vec<(String, MemorySettings)>, Error>;
 
 fn recompute(_: &Config, settings: &MemorySettings) -> Changed {
     if settings.activations == Activations::Recompute {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let activations = Activations::Recompute;
-    vec![(
-        "gradient_checkpointing: true".into(),
-        MemorySettings { activations, ..settings.clone() },
-    )]
+    let changed = MemorySettings { activations, ..settings.clone() };
+    Ok(vec![("gradient_checkpointing: true".into(), changed)])
 }
 
 /// Smaller batches that give the same window.
 fn smaller_batch(_: &Config, settings: &MemorySettings) -> Changed {
     let (batch, steps) =
         (settings.per_device_train_batch_size, settings.gradient_accumulation_steps);
-    let smaller = (1..batch).rev().filter(|size| batch.is_multiple_of(*size));
-    smaller
-        .map(|size| {
-            let gradient_accumulation_steps = steps * (batch / size);
-            let name = format!(
-                "per_device_train_batch_size: {size} with gradient_accumulation_steps: \
-                 {gradient_accumulation_steps}"
-            );
-            let settings = settings.clone();
-            let per_device_train_batch_size = size;
-            let changed = MemorySettings {
-                per_device_train_batch_size,
-                gradient_accumulation_steps,
-                ..settings
-            };
-            (name, changed)
-        })
-        .collect()
+    let smaller = |per_device_train_batch_size| {
+        let gradient_accumulation_steps = steps * (batch / per_device_train_batch_size);
+        let name = format!(
+            "per_device_train_batch_size: {per_device_train_batch_size} with \
+             gradient_accumulation_steps: {gradient_accumulation_steps}"
+        );
+        let changed = MemorySettings {
+            per_device_train_batch_size,
+            gradient_accumulation_steps,
+            ..settings.clone()
+        };
+        (name, changed)
+    };
+    Ok((1..batch).rev().filter(|size| batch.is_multiple_of(*size)).map(smaller).collect())
 }
 
 fn small_states(_: &Config, settings: &MemorySettings) -> Changed {
     if settings.optimizer.optim != OptimizerName::AdamW {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let mut changed = settings.clone();
     changed.optimizer.optim = OptimizerName::AdamW8Bit;
-    vec![(format!("optim: {}", OptimizerName::AdamW8Bit.name()), changed)]
+    Ok(vec![(format!("optim: {}", OptimizerName::AdamW8Bit.name()), changed)])
 }
 
 fn adapter(config: &Config, settings: &MemorySettings) -> Changed {
-    if settings.trained.iter().any(|parameter| parameter.name.contains(".lora_")) {
-        return Vec::new();
+    if settings.is_adapter() {
+        return Ok(Vec::new());
     }
-    let trained = lora_parameters(config, RANK, &[], false);
-    let name = format!("LoRA with r: {RANK}, target_modules: all-linear");
-    vec![(name, MemorySettings { trained, ..settings.clone() })]
+    let target_modules = Some("all-linear".into());
+    let lora = LoraConfig { r: RANK, target_modules, ..LoraConfig::default() };
+    let changed = MemorySettings { parameters: lora.parameters(config)?, ..settings.clone() };
+    Ok(vec![(format!("LoRA with r: {RANK}, target_modules: all-linear"), changed)])
 }
 
 fn four_bits(_: &Config, settings: &MemorySettings) -> Changed {
     if settings.quantization.is_some() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let quantization = Some(Quantized::FourBit { double: true });
-    let name = "load_in_4bit: true with bnb_4bit_use_double_quant: true";
-    vec![(name.into(), MemorySettings { quantization, ..settings.clone() })]
+    let quantization = Some(Quantization::new(QuantizationKind::Nf4 { double: true }));
+    let changed = MemorySettings { quantization, ..settings.clone() };
+    let name = "load_in_4bit: true, bnb_4bit_quant_type: nf4, bnb_4bit_use_double_quant: true";
+    Ok(vec![(name.into(), changed)])
 }

@@ -8,16 +8,18 @@ mod advice;
 mod host;
 mod weights;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use posttrain_model::checkpoint::Dtype;
 use posttrain_model::config::Config;
+use posttrain_model::quant::Quantization;
 use posttrain_model::{Activations, Parameter};
 use serde::Serialize;
 
 pub use advice::Trial;
 pub use host::host_memory;
-pub use weights::{all_parameters, lora_parameters};
+pub use weights::all_parameters;
 
 use crate::error::Error;
 use crate::optim::OptimizerConfig;
@@ -30,10 +32,10 @@ pub struct MemorySettings {
     /// The type of hidden states and vectors: f32 on the CPU, elsewhere that of the matrices.
     pub compute: Dtype,
     /// How frozen linear layers are held, where it is in few bits.
-    pub quantization: Option<Quantized>,
-    /// The tensors that are trained, the model's or an adapter's: [`all_parameters`],
-    /// [`lora_parameters`], or what `Decoder::parameters` says is trainable.
-    pub trained: Vec<Parameter>,
+    pub quantization: Option<Quantization>,
+    /// The model's own tensors, each trained or not ([`all_parameters`], or those of a decoder), or
+    /// an adapter's ([`LoraConfig::parameters`](posttrain_model::adapter::LoraConfig::parameters)).
+    pub parameters: Vec<Parameter>,
     /// The optimizer.
     pub optimizer: OptimizerConfig,
     /// Whether an average of the weights is kept.
@@ -48,16 +50,16 @@ pub struct MemorySettings {
     pub activations: Activations,
 }
 
-/// Weights in few bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantized {
-    /// 4 bits, NF4 or FP4, with a scale for 64 numbers.
-    FourBit {
-        /// Whether the scales are quantised to 8 bits.
-        double: bool,
-    },
-    /// 8 bits, with a scale for each row.
-    Int8,
+impl MemorySettings {
+    /// Whether an adapter is trained, whose tensors are beside the model's.
+    fn is_adapter(&self) -> bool {
+        self.parameters.iter().any(|parameter| weights::is_update(&parameter.name))
+    }
+
+    /// The tensors that are trained.
+    fn trained(&self) -> impl Iterator<Item = &Parameter> {
+        self.parameters.iter().filter(|parameter| parameter.trainable)
+    }
 }
 
 /// Bytes by what they are for.
@@ -89,29 +91,28 @@ impl Plan {
     /// The estimate for a model and settings.
     ///
     /// # Errors
-    /// Those of [`OptimizerConfig::validate`].
+    /// Those of [`OptimizerConfig::validate`] and [`Quantization::matrices`].
     pub fn new(config: &Config, settings: &MemorySettings) -> Result<Self, Error> {
         let count = |p: &Parameter| p.count() as u64;
-        let size = |p: &Parameter| weights::size_of(weights::type_of(settings, &p.name, &p.shape));
-        let gradients: u64 = settings.trained.iter().map(|p| 4 * count(p)).sum();
+        let dtype = |p: &Parameter| weights::type_of(settings, p);
+        let gradients: u64 = settings.trained().map(|p| 4 * count(p)).sum();
         let mut optimizer = 0;
-        for p in &settings.trained {
-            let dtype = weights::type_of(settings, &p.name, &p.shape);
-            optimizer += settings.optimizer.state_bytes(p, weights::on_device(dtype))?;
+        for p in settings.trained() {
+            optimizer += settings.optimizer.state_bytes(p, weights::on_device(dtype(p)))?;
         }
         let pass = activations::of(config, settings);
         // Where there are sums already, what a pass finds is beside them: all of it, or with
         // activations computed anew that of one layer or matrix.
-        let found = settings.trained.iter().map(|p| count(p) * size(p) as u64);
-        let found: Vec<u64> = found.filter(|_| settings.gradient_accumulation_steps > 1).collect();
+        let found = settings.trained().filter(|_| settings.gradient_accumulation_steps > 1);
+        let found = found.map(|p| (p.name.as_str(), count(p) * weights::size_of(dtype(p))));
         let (one_layer, pass_gradients) = match settings.activations {
-            Activations::Keep => (0, found.iter().sum()),
-            Activations::Recompute => (largest_part(settings, &found), 0),
+            Activations::Keep => (0, found.map(|(_, bytes)| bytes).sum()),
+            Activations::Recompute => (largest_part(found), 0),
         };
         let tokens = (settings.per_device_train_batch_size * settings.max_length) as u64;
         let vocabulary = config.vocab_size as u64;
         Ok(Self {
-            weights: weights::bytes(config, settings),
+            weights: weights::bytes(config, settings)?,
             gradients,
             optimizer,
             ema: if settings.ema { gradients } else { 0 },
@@ -175,10 +176,9 @@ impl Plan {
 }
 
 /// Bytes of the layer, embedding, norm or head with the most.
-fn largest_part(settings: &MemorySettings, bytes: &[u64]) -> u64 {
-    let mut parts = std::collections::BTreeMap::<&str, u64>::new();
-    for (parameter, bytes) in settings.trained.iter().zip(bytes) {
-        let name = parameter.name.as_str();
+fn largest_part<'a>(gradients: impl Iterator<Item = (&'a str, u64)>) -> u64 {
+    let mut parts = BTreeMap::<&str, u64>::new();
+    for (name, bytes) in gradients {
         let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
         *parts.entry(layer.unwrap_or(name)).or_default() += bytes;
     }
