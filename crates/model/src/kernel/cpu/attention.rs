@@ -10,8 +10,10 @@
 
 use rayon::prelude::*;
 
+use super::dots::dots;
+use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::simd::{exp_sum, max, simd, tanh};
-use super::tile::{self, Rows, RowsMut, Size, Weights};
+use super::weighted::weighted;
 use super::{Output, buffer};
 
 /// Queries in a task.
@@ -139,13 +141,7 @@ fn attend(
     let keys = Rows { start: k[start * stride..].as_ptr(), stride };
     // SAFETY: rows start .. end of k exist (checked above); the scores are this task's own.
     unsafe {
-        tile::dots(
-            queries,
-            keys,
-            RowsMut { start: scores.as_mut_ptr(), stride: span },
-            size,
-            false,
-        );
+        dots(queries, keys, RowsMut { start: scores.as_mut_ptr(), stride: span }, size, false);
     }
     for (i, scores) in scores.chunks_exact_mut(span).enumerate() {
         let (low, high) = interval(i);
@@ -158,12 +154,12 @@ fn attend(
         softmax(&mut scores[low - start..high - start], a.scale, a.softcap);
     }
     let size = Size { m: group.rows, n: a.dim, k: span };
-    let weights = Weights { start: scores.as_ptr(), row: span, column: 1 };
+    let weights = Strided { start: scores.as_ptr(), row: span, column: 1 };
     let values = Rows { start: v[start * stride..].as_ptr(), stride };
     // SAFETY: the queries of this group are written by this task alone.
     unsafe {
         let out = RowsMut { start: output.get().add(group.start), stride: group.stride };
-        tile::weighted(weights, values, out, size, false);
+        weighted(weights, values, out, size, false);
     }
 }
 

@@ -2,15 +2,18 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256, __m512, _mm_add_ps, _mm_loadu_si128, _mm_storeu_ps, _mm256_add_ps,
-    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_extractf128_ps,
-    _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm512_castps512_ps256,
-    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    __m256, __m512, _MM_HINT_T0, _mm_cvtss_f32, _mm_loadu_si128, _mm_prefetch, _mm256_add_ps,
+    _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm512_add_ps,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtss_f32, _mm512_extractf32x4_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_permute_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_shuffle_f32x4, _mm512_shuffle_ps, _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
 use half::bf16;
+
+use super::simd::simd;
 
 /// A vector register.
 ///
@@ -20,9 +23,12 @@ use half::bf16;
 pub(super) trait Lanes: Copy {
     /// Number of lanes.
     const N: usize;
-    /// Rows of a tile that fit into the registers beside [`super::tile::COLUMNS`] accumulators
-    /// for each.
+    /// Rows of a tile of dot products that fit into the registers, with six columns.
+    const DOT_ROWS: usize;
+    /// Rows of a tile of weighted sums that fit into the registers, with
     const ROWS: usize;
+    /// vectors of columns.
+    const VECTORS: usize;
 
     unsafe fn zero() -> Self;
     unsafe fn splat(value: f32) -> Self;
@@ -31,8 +37,20 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self + a * b`, rounded once where the machine can.
     unsafe fn add_mul(self, a: Self, b: Self) -> Self;
-    /// The sum of the lanes of each vector.
+    unsafe fn plus(self, other: Self) -> Self;
+    /// Asks for a number that is soon read or written; any address will do.
+    fn prefetch(_: *const f32) {}
+    /// The sum of the lanes of each vector: the upper half is added to the lower one until one lane
+    /// is left.
     unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4];
+    /// [`Lanes::sum4`] of sixteen vectors: for each place within the fours the sums of the fours.
+    unsafe fn sum16(fours: [[Self; 4]; 4], mut each: impl FnMut(usize, [f32; 4])) {
+        // SAFETY: the caller's.
+        let sums = fours.map(|four| unsafe { Self::sum4(four) });
+        for i in 0..4 {
+            each(i, [sums[0][i], sums[1][i], sums[2][i], sums[3][i]]);
+        }
+    }
 }
 
 /// An element of a weight matrix, widened to f32 when loaded.
@@ -41,6 +59,8 @@ pub(crate) trait Element: Copy + Send + Sync {
     const NARROW: bool;
     /// As f32.
     fn widen(self) -> f32;
+    /// As f32, many of them.
+    fn widen_all(narrow: &[Self], wide: &mut [f32]);
     /// A vector of them.
     ///
     /// # Safety
@@ -54,6 +74,9 @@ impl Element for f32 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self
+    }
+    fn widen_all(narrow: &[Self], wide: &mut [f32]) {
+        wide.copy_from_slice(narrow);
     }
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L {
@@ -69,6 +92,9 @@ impl Element for bf16 {
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
+    fn widen_all(narrow: &[Self], wide: &mut [f32]) {
+        widen_bf16(narrow, wide);
+    }
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L {
         // SAFETY: the caller's.
@@ -76,33 +102,36 @@ impl Element for bf16 {
     }
 }
 
-/// Sums of the lanes, four vectors together in three horizontal additions. A vector's lanes are
-/// added in the same order at each of the four places.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-unsafe fn sum4_256([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
-    let mut sums = [0.0; 4];
-    // SAFETY: the caller has AVX2; four sums are written to an array of four.
-    unsafe {
-        let all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-        let halves = (_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
-        _mm_storeu_ps(sums.as_mut_ptr(), _mm_add_ps(halves.0, halves.1));
+simd! { fn widen_bf16(narrow: &[bf16], wide: &mut [f32]) {
+    for (wide, narrow) in wide.iter_mut().zip(narrow) {
+        *wide = narrow.widen();
     }
-    sums
-}
+}}
 
-/// The lower half of the lanes plus the upper one.
+/// Of a, b, c, d the quarters (low to high), each the sum of the quarters of one vector.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn halved(v: __m512) -> __m256 {
+unsafe fn quarters([a, b, c, d]: [__m512; 4]) -> __m512 {
     // SAFETY: the caller has AVX-512.
-    unsafe { _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)) }
+    unsafe {
+        let halved = |a, b| {
+            let (low, high) =
+                (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+            _mm512_add_ps(low, high)
+        };
+        let (ab, cd) = (halved(a, b), halved(c, d));
+        let (low, high) =
+            (_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+        _mm512_add_ps(low, high)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Lanes for __m512 {
     const N: usize = 16;
-    const ROWS: usize = 4;
+    const DOT_ROWS: usize = 4;
+    const ROWS: usize = 6;
+    const VECTORS: usize = 4;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -138,16 +167,56 @@ impl Lanes for __m512 {
         unsafe { _mm512_fmadd_ps(a, b, self) }
     }
     #[inline(always)]
-    unsafe fn sum4([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+    fn prefetch(at: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: as above.
-        unsafe { sum4_256([halved(a), halved(b), halved(c), halved(d)]) }
+        unsafe { _mm512_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4] {
+        // SAFETY: as above.
+        unsafe {
+            let four = quarters(vectors);
+            let pairs = _mm512_add_ps(four, _mm512_permute_ps::<0x0e>(four));
+            let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0x01>(pairs));
+            [
+                _mm512_cvtss_f32(sums),
+                _mm_cvtss_f32(_mm512_extractf32x4_ps::<1>(sums)),
+                _mm_cvtss_f32(_mm512_extractf32x4_ps::<2>(sums)),
+                _mm_cvtss_f32(_mm512_extractf32x4_ps::<3>(sums)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum16(fours: [[Self; 4]; 4], mut each: impl FnMut(usize, [f32; 4])) {
+        // SAFETY: as above; four sums are written to an array of four.
+        unsafe {
+            let halved = |a, b| {
+                _mm512_add_ps(_mm512_shuffle_ps::<0x44>(a, b), _mm512_shuffle_ps::<0xee>(a, b))
+            };
+            let [a, b, c, d] = fours;
+            let (ab, cd) = (halved(quarters(a), quarters(b)), halved(quarters(c), quarters(d)));
+            let sums =
+                _mm512_add_ps(_mm512_shuffle_ps::<0x88>(ab, cd), _mm512_shuffle_ps::<0xdd>(ab, cd));
+            let mut out = [[0.0; 4]; 4];
+            _mm512_storeu_ps(out.as_mut_ptr().cast(), sums);
+            for (i, four) in out.into_iter().enumerate() {
+                each(i, four);
+            }
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Lanes for __m256 {
     const N: usize = 8;
-    const ROWS: usize = 2;
+    const DOT_ROWS: usize = 2;
+    const ROWS: usize = 6;
+    const VECTORS: usize = 2;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -183,16 +252,41 @@ impl Lanes for __m256 {
         unsafe { _mm256_fmadd_ps(a, b, self) }
     }
     #[inline(always)]
-    unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4] {
+    fn prefetch(at: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: as above.
-        unsafe { sum4_256(vectors) }
+        unsafe { _mm256_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sum4([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        let mut sums = [0.0; 8];
+        // SAFETY: as above; eight lanes are written to an array of eight.
+        unsafe {
+            let halved = |a, b| {
+                let (low, high) =
+                    (_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+                _mm256_add_ps(low, high)
+            };
+            let (ab, cd) = (halved(a, b), halved(c, d));
+            let pairs =
+                _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xee>(ab, cd));
+            let all = _mm256_add_ps(pairs, _mm256_permute_ps::<0xb1>(pairs));
+            _mm256_storeu_ps(sums.as_mut_ptr(), all);
+        }
+        [sums[0], sums[4], sums[2], sums[6]]
     }
 }
 
 /// What the compiler makes of it on any machine.
 impl Lanes for [f32; 8] {
     const N: usize = 8;
+    const DOT_ROWS: usize = 2;
     const ROWS: usize = 2;
+    const VECTORS: usize = 2;
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -224,5 +318,9 @@ impl Lanes for [f32; 8] {
     #[inline(always)]
     unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4] {
         vectors.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
+    }
+    #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
     }
 }

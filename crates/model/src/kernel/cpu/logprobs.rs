@@ -10,9 +10,9 @@
 
 use rayon::prelude::*;
 
-use super::buffer;
-use super::linear::{Weight, add_input_gradient, add_weight_gradient, linear_into};
+use super::linear::{Weight, input_gradient, linear_into, weight_gradient};
 use super::simd::{exp, max, simd, tanh};
+use super::{buffer, written};
 use crate::kernel::{Objective, Wanted};
 
 /// Logits that exist at a time.
@@ -148,10 +148,10 @@ fn walk<const N: usize>(
         });
         if let Some(dh) = &mut sums.dh {
             let dh = &mut dh[part * chunk * dim..][..h.len()];
-            add_input_gradient(z, weight, vocabulary, dim, dh);
+            input_gradient(z, weight, vocabulary, dim, written(dh), false);
         }
         if let Some(dw) = &mut sums.dw {
-            add_weight_gradient(h, z, vocabulary, dim, dw);
+            weight_gradient(h, z, vocabulary, dim, written(dw), part > 0);
         }
     }
     out.into_flattened()

@@ -3,10 +3,12 @@
 
 use rayon::prelude::*;
 
+use super::dots::dots;
 use super::lanes::Element;
 use super::linear::Weight;
+use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::simd::simd;
-use super::tile::{self, Rows, RowsMut, Size, Weights};
+use super::weighted::weighted;
 use super::{buffer, grain};
 use crate::kernel::random::{Dropout, Stream, uniform};
 
@@ -51,8 +53,8 @@ fn matrix_mut(numbers: &mut [f32], stride: usize) -> RowsMut {
     RowsMut { start: numbers.as_mut_ptr(), stride }
 }
 
-fn rows_of(numbers: &[f32], stride: usize) -> Weights {
-    Weights { start: numbers.as_ptr(), row: stride, column: 1 }
+fn rows_of(numbers: &[f32], stride: usize) -> Strided {
+    Strided { start: numbers.as_ptr(), row: stride, column: 1 }
 }
 
 /// Adds the update to y `[m, out]` and returns h = drop(x) Aᵀ, `[m, rank]`.
@@ -71,9 +73,9 @@ pub(crate) fn add(y: &mut [f32], x: &[f32], factors: &Factors<'_>) -> Vec<f32> {
         // SAFETY: all have m rows, of the widths given as strides.
         unsafe {
             let size = Size { m, n: rank, k: inner };
-            tile::dots(matrix(x, inner), matrix(a, inner), matrix_mut(h, rank), size, false);
+            dots(matrix(x, inner), matrix(a, inner), matrix_mut(h, rank), size, false);
             let size = Size { m, n: out, k: rank };
-            tile::weighted(rows_of(h, rank), matrix(&b, out), matrix_mut(y, out), size, true);
+            weighted(rows_of(h, rank), matrix(&b, out), matrix_mut(y, out), size, true);
         }
     });
     h
@@ -95,9 +97,7 @@ pub(crate) fn backward(
     g.par_chunks_mut(ROWS * rank).zip(dy.par_chunks(ROWS * out)).for_each(|(g, dy)| {
         let size = Size { m: dy.len() / out, n: rank, k: out };
         // SAFETY: both have m rows, B has `out` rows.
-        unsafe {
-            tile::weighted(rows_of(dy, out), matrix(&b, rank), matrix_mut(g, rank), size, false)
-        };
+        unsafe { weighted(rows_of(dy, out), matrix(&b, rank), matrix_mut(g, rank), size, false) };
     });
     let dx = input_gradient.then(|| {
         let mut dx = buffer(m * inner);
@@ -106,13 +106,7 @@ pub(crate) fn backward(
             let size = Size { m: g.len() / rank, n: inner, k: rank };
             // SAFETY: both have m rows, A has `rank` rows.
             unsafe {
-                tile::weighted(
-                    rows_of(g, rank),
-                    matrix(a, inner),
-                    matrix_mut(dx, inner),
-                    size,
-                    false,
-                )
+                weighted(rows_of(g, rank), matrix(a, inner), matrix_mut(dx, inner), size, false)
             };
             if let Some(dropout) = dropout {
                 drop_in_place(dx, (task * ROWS * inner) as u32, dropout);
@@ -153,10 +147,10 @@ fn products(p: &[f32], v: &[f32], rank: usize, width: usize, dropout: Option<Dro
                     matrix(&scratch, columns)
                 }
             };
-            let p = Weights { start: p[row * rank..].as_ptr(), row: 1, column: rank };
+            let p = Strided { start: p[row * rank..].as_ptr(), row: 1, column: rank };
             let size = Size { m: rank, n: columns, k: rows };
             // SAFETY: rows row .. row + rows of p and v, columns from .. from + columns of v.
-            unsafe { tile::weighted(p, v, matrix_mut(&mut sum, columns), size, true) };
+            unsafe { weighted(p, v, matrix_mut(&mut sum, columns), size, true) };
         }
         sum
     };

@@ -15,16 +15,22 @@
     reason = "bodies must be inlined into the functions that are compiled for the machine's vectors"
 )]
 
+use std::mem::MaybeUninit;
+
 pub(crate) mod attention;
+mod dots;
 pub(crate) mod elementwise;
 mod lanes;
 pub(crate) mod linear;
 pub(crate) mod logprobs;
 pub(crate) mod lora;
+mod matrix;
+mod pack;
+mod product;
 pub(crate) mod quantized;
 mod simd;
-mod tile;
 mod unpack;
+mod weighted;
 
 pub(crate) use attention::{Attention, attention};
 pub(crate) use linear::{Weight, linear};
@@ -33,6 +39,12 @@ pub(crate) use linear::{Weight, linear};
 pub(crate) fn buffer(n: usize) -> Vec<f32> {
     // A zeroed allocation of this size comes from fresh pages: nothing is written here.
     vec![0.0; n]
+}
+
+/// Numbers that are there already, to be added to or written anew.
+fn written(numbers: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the same layout; the callee only ever writes numbers.
+    unsafe { &mut *(std::ptr::from_mut(numbers) as *mut [MaybeUninit<f32>]) }
 }
 
 /// Rows per task: about four tasks for each thread.
@@ -44,7 +56,7 @@ fn grain(rows: usize) -> usize {
 #[derive(Clone, Copy)]
 struct Output(*mut f32);
 
-// SAFETY: the pointer is only written through `tile` functions, and each task is given a part of
+// SAFETY: the pointer is only written by functions of this module, and each task is given a part of
 // the output that no other task touches.
 unsafe impl Send for Output {}
 // SAFETY: as above.
@@ -54,5 +66,17 @@ impl Output {
     /// The pointer; a method, so that closures capture the whole struct.
     fn get(self) -> *mut f32 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Numbers between -1 and 1 without a pattern.
+    pub(super) fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0).collect()
+    }
+
+    pub(super) fn naive(a: &[f32], b: &[f32]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
     }
 }

@@ -5,10 +5,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::dots::dots;
 use super::linear::Weight;
+use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::simd::simd;
-use super::tile::{self, Rows, RowsMut, Size, Weights};
 use super::unpack::unpack;
+use super::weighted::weighted;
 use super::{Output, buffer};
 use crate::quant::{BLOCK, FourBit, NESTED_BLOCK, STEP, dynamic_map, nested_scale};
 
@@ -151,7 +153,7 @@ pub(crate) fn linear(x: &[f32], w: &Matrix<'_>, n: usize) -> Vec<f32> {
             let tile = w.tile(j..j + size.n, p..p + size.k, wide);
             let x = Rows { start: x[i * k + p..].as_ptr(), stride: k };
             // SAFETY: rows i .. i + m of x exist, with columns p .. p + k; the tile has this size.
-            unsafe { tile::dots(x, tile, y, size, p > 0) };
+            unsafe { dots(x, tile, y, size, p > 0) };
         }
     };
     let tasks = m.div_ceil(TILE_ROWS) * strips;
@@ -171,12 +173,12 @@ pub(crate) fn input_gradient(dy: &[f32], w: &Matrix<'_>, n: usize) -> Vec<f32> {
         for j in (0..n).step_by(GRADIENT_DEPTH) {
             let size = Size { m, n: GRADIENT_WIDTH.min(k - c), k: GRADIENT_DEPTH.min(n - j) };
             let tile = w.tile(j..j + size.k, c..c + size.n, wide);
-            let dy = Weights { start: dy[j..].as_ptr(), row: n, column: 1 };
+            let dy = Strided { start: dy[j..].as_ptr(), row: n, column: 1 };
             // SAFETY: columns c .. c + n of dx belong to this task alone, columns j .. j + k of dy
             // exist, and the tile has this size.
             unsafe {
                 let dx = RowsMut { start: output.get().add(c), stride: k };
-                tile::weighted(dy, tile, dx, size, j > 0);
+                weighted(dy, tile, dx, size, j > 0);
             }
         }
     };

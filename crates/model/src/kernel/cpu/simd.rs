@@ -51,6 +51,42 @@ macro_rules! simd {
 }
 pub(super) use simd;
 
+/// Compiles `$body::<L>` for the vectors L of AVX-512, of AVX2 and of any machine, and runs the best
+/// one.
+macro_rules! levels {
+    ($(#[$doc:meta])* $v:vis unsafe fn $name:ident$(<$T:ident: $B:ident>)?(
+        $($a:ident: $t:ty),* $(,)?
+    ) by $body:ident) => {
+        $(#[$doc])*
+        $v unsafe fn $name$(<$T: $B>)?($($a: $t),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use std::arch::x86_64::{__m256, __m512};
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                unsafe fn avx512$(<$T: $B>)?($($a: $t),*) {
+                    // SAFETY: the caller's.
+                    unsafe { $body::<__m512, $($T)?>($($a),*) }
+                }
+                #[target_feature(enable = "avx2,fma")]
+                unsafe fn avx2$(<$T: $B>)?($($a: $t),*) {
+                    // SAFETY: the caller's.
+                    unsafe { $body::<__m256, $($T)?>($($a),*) }
+                }
+                match $crate::kernel::cpu::simd::level() {
+                    // SAFETY: the caller's; the machine has the instructions.
+                    $crate::kernel::cpu::simd::Level::Avx512 => return unsafe { avx512($($a),*) },
+                    // SAFETY: the caller's; the machine has the instructions.
+                    $crate::kernel::cpu::simd::Level::Avx2 => return unsafe { avx2($($a),*) },
+                    $crate::kernel::cpu::simd::Level::Portable => {}
+                }
+            }
+            // SAFETY: the caller's.
+            unsafe { $body::<[f32; 8], $($T)?>($($a),*) }
+        }
+    };
+}
+pub(super) use levels;
+
 /// Lanes of an explicit accumulator: sums and maxima of f32 are never reordered by the compiler,
 /// so the order is written out.
 const LANES: usize = 32;
