@@ -12,9 +12,11 @@ use std::time::Instant;
 
 use burn::module::Module as _;
 use burn::tensor::Device;
+use posttrain_model::adapter::LoraConfig;
 use posttrain_model::checkpoint::{Dtype, SaveOptions};
 use posttrain_model::config::Config;
-use posttrain_model::{Batch, Decoder, LoadOptions, Targets};
+use posttrain_model::quant::{Quantization, QuantizationKind};
+use posttrain_model::{Activations, Batch, Decoder, Gradients, LoadOptions, Objective, Targets};
 use serde_json::json;
 
 /// Bytes that are allocated now, and at most since the last [`peak_of`] began.
@@ -164,5 +166,63 @@ fn loading_takes_the_model_and_one_tensor() {
         assert_eq!(loaded.num_params(), all);
         // The weights are really there.
         assert!(peak >= size * all, "{what}: {peak} bytes");
+    }
+}
+
+/// Bits that a weight takes in NF4 with double quantisation.
+const NF4_BITS: f64 = 4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0);
+
+/// Loading in four bits takes the codes and one tensor; a training step on them makes no dense copy of
+/// any matrix, forward or backward.
+#[test]
+fn four_bits_stay_four_bits() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (words, width) = (1000, 512);
+    let (config, text) = config(words, width, 4);
+    let dense = Decoder::random(&config, 0.02, 1, &Device::flex()).unwrap();
+    let options =
+        SaveOptions { companions: vec![("config.json".into(), text)], ..SaveOptions::default() };
+    let folder = tempfile::tempdir().unwrap();
+    dense.save_as(folder.path(), Dtype::BF16, &options).unwrap();
+    let names = dense.parameters();
+    let matrices = names.iter().filter(|p| p.name.contains("layers.") && p.shape.len() == 2);
+    let (all, largest) = matrices
+        .map(|p| p.count())
+        .fold((0, 0), |(all, largest), count| (all + count, largest.max(count)));
+    drop(dense);
+    let quantization = Some(Quantization::new(QuantizationKind::Nf4 { double: true }));
+    let load = || {
+        let options = LoadOptions { quantization, ..LoadOptions::default() };
+        Decoder::load_with(folder.path(), &Device::flex(), &options).unwrap()
+    };
+    let (mut model, peak) = peak_of("loading BF16 in four bits", load);
+    let codes = (NF4_BITS / 8.0 * all as f64) as usize;
+    // The tensor in f32 while it is quantised, and its codes before they are packed.
+    let limit = codes + 5 * largest + SMALL;
+    assert!((codes..limit).contains(&peak), "{peak} bytes, not {codes} to {limit}");
+
+    let config = LoraConfig {
+        r: 4,
+        target_modules: Some("all-linear".into()),
+        use_dora: false,
+        ..LoraConfig::default()
+    };
+    model.add_adapter("a", &config, 1).unwrap();
+    let ids: Vec<u32> = (0..16).collect();
+    let batch = Batch::padded(&[&ids], 0).unwrap();
+    let targets = Targets::all(&batch);
+    let weights = vec![1.0; targets.len()];
+    for activations in [Activations::Keep, Activations::Recompute] {
+        let mut gradients = Gradients::default();
+        let (_, peak) = peak_of(&format!("a step on four bits, {activations:?}"), || {
+            model.backward(&batch, None, activations, &mut gradients, |hidden, gradients| {
+                let nll = Objective::Nll;
+                let found = model.cross_entropy(hidden, &targets, &weights, nll, Some(gradients));
+                found.by_hidden.unwrap()
+            });
+        });
+        assert!(gradients.iter().count() == 4 * 7 * 2);
+        let dense = 4 * largest;
+        assert!(peak < dense, "{peak} bytes, while one dense matrix has {dense}");
     }
 }

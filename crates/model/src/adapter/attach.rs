@@ -39,16 +39,13 @@ impl Decoder {
             let initial = Initial { a: found.a.clone(), b: found.b.clone() };
             let initial = found.taken_out.then_some(initial);
             if config.use_dora {
-                let norms = match kind {
-                    Kind::Embedding => {
-                        let (a, b) = (found.a.clone(), found.b.clone());
-                        dora::column_norms(weight.numbers(), a, b, *scale)
-                    }
-                    _ => {
-                        let initial = initial.as_ref();
-                        let factors = dora::Factors::new(&found.a, &found.b, *scale, initial);
-                        dora::row_norms(weight, &factors)
-                    }
+                let norms = if *kind == Kind::Embedding {
+                    let (a, b) = (found.a.clone(), found.b.clone());
+                    dora::column_norms(weight.numbers(), a, b, *scale)
+                } else {
+                    let initial = initial.as_ref();
+                    let factors = dora::Factors::new(&found.a, &found.b, *scale, initial);
+                    dora::row_norms(weight, &factors)
                 };
                 adapter.tensors.insert(magnitude(path), AnyTensor::Vector(norms));
             }
@@ -157,7 +154,7 @@ impl Decoder {
         let places = self.places();
         let config = resolve(config, self.config().architecture, &places)?;
         let Matched { targets, mut whole } = matched(&config, &places, all_used)?;
-        self.check_tied(&config, &targets, tied)?;
+        check_heads(&config, &targets, tied)?;
         let embeddings = ["model.embed_tokens", "lm_head"];
         let together = tied
             && config.ensure_weight_tying
@@ -183,32 +180,6 @@ impl Decoder {
         let whole = names.into_iter().collect();
         let (initial, tensors) = (BTreeMap::new(), BTreeMap::new());
         Ok(Adapter { config, targets, whole, together, initial, tensors })
-    }
-
-    fn check_tied(&self, config: &LoraConfig, targets: &[Target], tied: bool) -> Result<(), Error> {
-        let refuse = |field: &str, found: String, expected: &str| {
-            Err(Error::ConfigField {
-                path: "the LoRA configuration".into(),
-                field: field.into(),
-                found,
-                expected: expected.into(),
-            })
-        };
-        let either =
-            targets.iter().find(|target| matches!(target.kind, Kind::Embedding | Kind::Head));
-        if let Some(target) = either.filter(|_| tied && config.ensure_weight_tying) {
-            let found = format!("true, and `target_modules` names `{}`", target.path);
-            let expected = "false, or the module in `modules_to_save`: \
-                            updates of tied matrices are not tied";
-            return refuse("ensure_weight_tying", found, expected);
-        }
-        let head = targets.iter().any(|target| target.kind == Kind::Head);
-        if head && config.lora_dropout > 0.0 {
-            let found = format!("{}, and `target_modules` names `lm_head`", config.lora_dropout);
-            let expected = "0: the head is projected a few rows at a time, without dropout";
-            return refuse("lora_dropout", found, expected);
-        }
-        Ok(())
     }
 
     /// The matrices of an adapter's targets.
@@ -273,4 +244,30 @@ impl Decoder {
 /// Asked before a matrix is made wide.
 fn wanted_matrix(wanted: &[String], name: &str) -> bool {
     wanted.iter().any(|wanted| wanted == name)
+}
+
+/// Refuses what embeddings and head cannot have.
+fn check_heads(config: &LoraConfig, targets: &[Target], tied: bool) -> Result<(), Error> {
+    let refuse = |field: &str, found: String, expected: &str| {
+        Err(Error::ConfigField {
+            path: "the LoRA configuration".into(),
+            field: field.into(),
+            found,
+            expected: expected.into(),
+        })
+    };
+    let either = targets.iter().find(|target| matches!(target.kind, Kind::Embedding | Kind::Head));
+    if let Some(target) = either.filter(|_| tied && config.ensure_weight_tying) {
+        let found = format!("true, and `target_modules` names `{}`", target.path);
+        let expected = "false, or the module in `modules_to_save`: \
+                        updates of tied matrices are not tied";
+        return refuse("ensure_weight_tying", found, expected);
+    }
+    let head = targets.iter().any(|target| target.kind == Kind::Head);
+    if head && config.lora_dropout > 0.0 {
+        let found = format!("{}, and `target_modules` names `lm_head`", config.lora_dropout);
+        let expected = "0: the head is projected a few rows at a time, without dropout";
+        return refuse("lora_dropout", found, expected);
+    }
+    Ok(())
 }

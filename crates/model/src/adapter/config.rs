@@ -243,7 +243,9 @@ impl LoraConfig {
                 return Err(r.error(key, shown(found), expected));
             }
         }
-        HARMLESS.iter().for_each(|key| _ = r.raw(key));
+        for key in HARMLESS {
+            r.raw(key);
+        }
         let default = Self::default();
         let layers = match r.raw("layers_to_transform") {
             Some(Value::Number(_)) => r.get("layers_to_transform")?.map(|layer: usize| vec![layer]),

@@ -66,7 +66,7 @@ impl Decoder {
         let found: BTreeMap<&str, TensorView<'_>> =
             file.tensors().map(|tensor| (tensor.name, tensor)).collect();
         let expected = adapter.expected(&base);
-        let beside = base.check_keys(folder, &adapter, &expected, &found)?;
+        let beside = check_keys(folder, &adapter, &expected, &found)?;
         if let Some((copy, first)) = second_copy(&adapter)
             && found[copy].to_f32()? != found[first].to_f32()?
         {
@@ -109,50 +109,48 @@ impl Decoder {
         self.insert_adapter(name, adapter);
         Ok(())
     }
+}
 
-    /// Refuses a file that has not exactly the expected keys. Returns the matrices of the base that
-    /// PEFT writes beside updates of embeddings: path and key.
-    fn check_keys(
-        &self,
-        folder: &Path,
-        adapter: &Adapter,
-        expected: &[(String, Vec<usize>)],
-        found: &BTreeMap<&str, TensorView<'_>>,
-    ) -> Result<Vec<(String, String)>, Error> {
-        let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-        let mut known: BTreeMap<String, &[usize]> = BTreeMap::new();
-        for (name, shape) in expected {
-            known.insert(key(adapter, name), shape);
-        }
-        if let Some((copy, first)) = second_copy(adapter) {
-            known.insert(copy.into(), known[first]);
-        }
-        for (key, shape) in &known {
-            match found.get(key.as_str()) {
-                None => missing.push(key.clone()),
-                Some(view) if view.shape != *shape => {
-                    misshaped.push((key.clone(), view.shape.to_vec(), shape.to_vec()));
-                }
-                Some(_) => {}
-            }
-        }
-        let wrapped = adapter.targets.iter().filter(|target| target.kind != Kind::Linear);
-        let beside = wrapped.map(|target| {
-            (target.path.clone(), format!("{PREFIX}{}.base_layer.weight", target.path))
-        });
-        let beside: Vec<_> = beside.filter(|(_, key)| found.contains_key(key.as_str())).collect();
-        let excused = |name: &str| beside.iter().any(|(_, key)| key == name);
-        let unexpected: Vec<String> = found
-            .keys()
-            .filter(|name| !known.contains_key(**name) && !excused(name))
-            .map(|name| (*name).to_owned())
-            .collect();
-        if missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
-            return Ok(beside);
-        }
-        let path = folder.join(WEIGHTS);
-        Err(Error::TensorMismatch { path, missing, unexpected, misshaped })
+/// Refuses a file that has not exactly the expected keys. Returns the matrices of the base that
+/// PEFT writes beside updates of embeddings: path and key.
+fn check_keys(
+    folder: &Path,
+    adapter: &Adapter,
+    expected: &[(String, Vec<usize>)],
+    found: &BTreeMap<&str, TensorView<'_>>,
+) -> Result<Vec<(String, String)>, Error> {
+    let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
+    let mut known: BTreeMap<String, &[usize]> = BTreeMap::new();
+    for (name, shape) in expected {
+        known.insert(key(adapter, name), shape);
     }
+    if let Some((copy, first)) = second_copy(adapter) {
+        known.insert(copy.into(), known[first]);
+    }
+    for (key, shape) in &known {
+        match found.get(key.as_str()) {
+            None => missing.push(key.clone()),
+            Some(view) if view.shape != *shape => {
+                misshaped.push((key.clone(), view.shape.to_vec(), shape.to_vec()));
+            }
+            Some(_) => {}
+        }
+    }
+    let wrapped = adapter.targets.iter().filter(|target| target.kind != Kind::Linear);
+    let beside = wrapped
+        .map(|target| (target.path.clone(), format!("{PREFIX}{}.base_layer.weight", target.path)));
+    let beside: Vec<_> = beside.filter(|(_, key)| found.contains_key(key.as_str())).collect();
+    let excused = |name: &str| beside.iter().any(|(_, key)| key == name);
+    let unexpected: Vec<String> = found
+        .keys()
+        .filter(|name| !known.contains_key(**name) && !excused(name))
+        .map(|name| (*name).to_owned())
+        .collect();
+    if missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
+        return Ok(beside);
+    }
+    let path = folder.join(WEIGHTS);
+    Err(Error::TensorMismatch { path, missing, unexpected, misshaped })
 }
 
 fn read_config(folder: &Path) -> Result<LoraConfig, Error> {

@@ -62,13 +62,10 @@ impl Decoder {
         merged.each_module(&mut |path, module| {
             let dtype = saved(path);
             let changed = match module {
-                ModuleMut::Linear(linear) => match merge_linear(linear, dtype) {
-                    Ok(changed) => changed,
-                    Err(()) => {
-                        quantized.get_or_insert(path.to_owned());
-                        false
-                    }
-                },
+                ModuleMut::Linear(linear) => merge_linear(linear, dtype).unwrap_or_else(|()| {
+                    quantized.get_or_insert(path.to_owned());
+                    false
+                }),
                 ModuleMut::Embedding(embedding) => merge_embedding(embedding, dtype),
                 ModuleMut::Norm(_) => false,
             };
@@ -145,7 +142,7 @@ impl Decoder {
         const LENGTH: u32 = 16;
         let stream = Stream::new(0, "probe");
         let vocab = self.config().vocab_size as u64;
-        let token = |i: u32| (u64::from(stream.at(i)) * vocab >> 32) as u32;
+        let token = |i: u32| ((u64::from(stream.at(i)) * vocab) >> 32) as u32;
         let rows: Vec<Vec<u32>> =
             (0..2).map(|row| (row * LENGTH..(row + 1) * LENGTH).map(token).collect()).collect();
         Batch::padded(&[&rows[0], &rows[1]], 0).expect("rows with tokens")

@@ -143,7 +143,9 @@ fn orthonormal(x: &Columns, base: Option<&Columns>) -> Columns {
         }
         let left = norm(&column);
         if left > 1e-10 * size && left > 0.0 {
-            column.iter_mut().for_each(|x| *x /= left);
+            for x in &mut column {
+                *x /= left;
+            }
             kept.push(column);
         }
     }

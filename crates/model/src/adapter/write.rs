@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Tensor};
 
+use super::Initial;
 use super::config::{Init, LoraConfig};
 use super::folder::{CONFIG, WEIGHTS, key, second_copy};
-use super::matching::Kind;
 use super::state::{Adapter, names};
 use crate::checkpoint::{Dtype, TensorSpec, save_file};
 use crate::decoder::{AnyTensor, Decoder};
@@ -112,17 +112,13 @@ fn as_plain(
                 *tensor = Tensor::cat(vec![tensor.clone(), other], axis);
             }
         };
-        // An embedding took nothing out: its second half is zero.
-        let zeros = |tensor: &Tensor<2>| tensor.zeros_like();
-        match (adapter.initial.get(&target.path), target.kind) {
-            (Some(initial), _) => {
-                twice(a, 0, &|like| initial.a.clone().to_device(&like.device()));
-                twice(b, 1, &|like| initial.b.clone().neg().to_device(&like.device()));
-            }
-            (None, Kind::Embedding | Kind::Linear | Kind::Head | Kind::Norm) => {
-                twice(a, 0, &zeros);
-                twice(b, 1, &zeros);
-            }
+        if let Some(Initial { a: a0, b: b0 }) = adapter.initial.get(&target.path) {
+            twice(a, 0, &|like| a0.clone().to_device(&like.device()));
+            twice(b, 1, &|like| b0.clone().neg().to_device(&like.device()));
+        } else {
+            // An embedding took nothing out: its second half is zero.
+            twice(a, 0, &Tensor::zeros_like);
+            twice(b, 1, &Tensor::zeros_like);
         }
     }
     // s = α / r or α / √r stays.

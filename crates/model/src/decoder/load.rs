@@ -77,20 +77,19 @@ impl Decoder {
                 let numbers = view.to_f32()?;
                 let codes = Quantized::new(name, &numbers, shape, kind, original, device)?;
                 checkpoint.forget(name);
-                return Ok(Given::Quantized(codes));
+                return Ok(Given::Quantized(Box::new(codes)));
             }
             let dtype = if matrix && is_cpu(device) {
                 matrix_on_cpu(options.dtype.unwrap_or(view.dtype))
             } else {
                 compute
             };
-            let data = match shared(&checkpoint, &view, dtype, device) {
-                Some(data) => data,
-                None => {
-                    let data = converted(&view, dtype)?;
-                    checkpoint.forget(name);
-                    data
-                }
+            let data = if let Some(data) = shared(&checkpoint, &view, dtype, device) {
+                data
+            } else {
+                let data = converted(&view, dtype)?;
+                checkpoint.forget(name);
+                data
             };
             Ok(Given::Dense(data, dtype))
         };

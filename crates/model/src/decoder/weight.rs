@@ -18,7 +18,7 @@ pub enum Weight {
     /// A parameter.
     Dense(Param<Tensor<2>>),
     /// Codes of four or eight bits.
-    Quantized(Quantized),
+    Quantized(Box<Quantized>),
 }
 
 impl Weight {
@@ -85,25 +85,25 @@ impl Module for Weight {
     fn fork(self, device: &Device) -> Self {
         match self {
             Self::Dense(param) => Self::Dense(param.fork(device)),
-            Self::Quantized(codes) => Self::Quantized(codes.fork(device)),
+            Self::Quantized(codes) => Self::Quantized(Box::new(codes.fork(device))),
         }
     }
     fn to_device(self, device: &Device) -> Self {
         match self {
             Self::Dense(param) => Self::Dense(param.to_device(device)),
-            Self::Quantized(codes) => Self::Quantized(codes.to_device(device)),
+            Self::Quantized(codes) => Self::Quantized(Box::new(codes.to_device(device))),
         }
     }
     fn train(self) -> Self {
         match self {
             Self::Dense(param) => Self::Dense(param.train()),
-            Self::Quantized(codes) => Self::Quantized(codes.train()),
+            Self::Quantized(codes) => Self::Quantized(Box::new(codes.train())),
         }
     }
     fn valid(&self) -> Self {
         match self {
             Self::Dense(param) => Self::Dense(param.valid()),
-            Self::Quantized(codes) => Self::Quantized(codes.valid()),
+            Self::Quantized(codes) => Self::Quantized(Box::new(codes.valid())),
         }
     }
     fn materialize(self) -> Self {
@@ -126,7 +126,7 @@ impl ModuleDisplayDefault for Weight {
     fn content(&self, content: Content) -> Option<Content> {
         match self {
             Self::Dense(param) => ModuleDisplayDefault::content(param, content),
-            Self::Quantized(codes) => ModuleDisplayDefault::content(codes, content),
+            Self::Quantized(codes) => ModuleDisplayDefault::content(&**codes, content),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) enum Given {
     /// Its numbers, and their type on the device.
     Dense(TensorData, DType),
     /// The matrix of a linear layer in few bits.
-    Quantized(Quantized),
+    Quantized(Box<Quantized>),
 }
 
 /// Gives a tensor by its name and shape.

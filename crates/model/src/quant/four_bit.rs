@@ -35,7 +35,7 @@ impl FourBit {
             a.partial_cmp(&b).expect("no NaN in a table")
         });
         let value = |i: usize| table[usize::from(order[i])];
-        (order, std::array::from_fn(|i| (value(i) + value(i + 1)) / 2.0))
+        (order, std::array::from_fn(|i| 0.5 * (value(i) + value(i + 1))))
     }
 }
 

@@ -1,10 +1,10 @@
-//! Rows in 8-bit integers, the weights of LLM.int8() (Dettmers et al. 2022, arXiv:2208.07339), with
+//! Rows in 8-bit integers, the weights of `LLM.int8()` (Dettmers et al. 2022, arXiv:2208.07339), with
 //! the codes of bitsandbytes 0.50.
 //!
 //! scale = max |w| of the row, code = round(127 w / scale), w ≈ code · scale / 127. As bitsandbytes
 //! does, the weights are rounded to half precision first.
 //!
-//! LLM.int8() also rounds the hidden states to 8 bits, except for outlier features (above 6), which
+//! `LLM.int8()` also rounds the hidden states to 8 bits, except for outlier features (above 6), which
 //! it multiplies in half precision. Here hidden states stay as they are, so that there is nothing
 //! to be spared from rounding: the product is that of the dequantised weights.
 

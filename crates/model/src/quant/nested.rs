@@ -136,7 +136,7 @@ mod tests {
     fn the_mean_is_a_mean() {
         for n in [1, 7, 8, 33, 511, 4096, 70_001] {
             let x: Vec<f32> = (0..n).map(|i| (i * 7919 % 1013) as f32 / 100.0).collect();
-            let exact = x.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
+            let exact = x.iter().map(|&x| f64::from(x)).sum::<f64>() / f64::from(n);
             assert!((f64::from(mean(&x)) / exact.max(1e-9) - 1.0).abs() < 1e-6 || exact == 0.0);
         }
     }

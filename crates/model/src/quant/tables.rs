@@ -53,7 +53,7 @@ pub(crate) fn dynamic_map() -> &'static [f32; 256] {
             let parts = 1_usize << i;
             let edge = |j: usize| linspace(0.1, 1.0, parts + 1, j);
             for j in 0..parts {
-                let middle = (edge(j) + edge(j + 1)) / 2.0;
+                let middle = 0.5 * (edge(j) + edge(j + 1));
                 values.extend([power * middle, -power * middle]);
             }
         }

@@ -59,7 +59,9 @@ impl Matrix<'_> {
             Rounding::None => {}
             Rounding::Bf16 => round_to_bf16(wide),
             Rounding::F16 => {
-                wide.iter_mut().for_each(|w| *w = half::f16::from_f32(*w).to_f32());
+                for w in wide.iter_mut() {
+                    *w = half::f16::from_f32(*w).to_f32();
+                }
             }
         }
         Rows { start: wide.as_ptr(), stride: width }

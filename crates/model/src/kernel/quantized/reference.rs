@@ -42,28 +42,25 @@ pub(crate) fn dequantize<B: Backend>(
 ) -> FloatTensor<B> {
     let [out, inner] = form.shape;
     let count = out * inner;
-    let values = match form.four_bit {
-        Some(four_bit) => {
-            let shifts = [4, 0, 12, 8, 20, 16, 28, 24];
-            let codes = unpack::<B>(words, &shifts, 15, count);
-            let table = floats::<B>(four_bit.table(), &scales);
-            let values = B::float_select(table, 0, codes);
-            let blocks = count.div_ceil(BLOCK);
-            let scales = match form.offset {
-                Some(offset) => nested_scales::<B>(nested, scales, offset, blocks),
-                None => scales,
-            };
-            B::float_mul(values, repeat::<B>(scales, BLOCK, count))
-        }
-        None => {
-            // Two's complement: 128 .. 255 are −128 .. −1.
-            let codes = unpack::<B>(words, &[0, 8, 16, 24], 255, count);
-            let codes = B::bitwise_xor_scalar(codes, 128_i32.into());
-            let codes = B::int_sub_scalar(codes, 128_i32.into());
-            let codes = B::int_into_float(codes, scales.dtype().into());
-            let scaled = B::float_mul(codes, repeat::<B>(scales, inner, count));
-            B::float_mul_scalar(scaled, STEP.into())
-        }
+    let values = if let Some(four_bit) = form.four_bit {
+        let shifts = [4, 0, 12, 8, 20, 16, 28, 24];
+        let codes = unpack::<B>(words, &shifts, 15, count);
+        let table = floats::<B>(four_bit.table(), &scales);
+        let values = B::float_select(table, 0, codes);
+        let blocks = count.div_ceil(BLOCK);
+        let scales = match form.offset {
+            Some(offset) => nested_scales::<B>(nested, scales, offset, blocks),
+            None => scales,
+        };
+        B::float_mul(values, repeat::<B>(scales, BLOCK, count))
+    } else {
+        // Two's complement: 128 .. 255 are −128 .. −1.
+        let codes = unpack::<B>(words, &[0, 8, 16, 24], 255, count);
+        let codes = B::bitwise_xor_scalar(codes, 128_i32.into());
+        let codes = B::int_sub_scalar(codes, 128_i32.into());
+        let codes = B::int_into_float(codes, scales.dtype().into());
+        let scaled = B::float_mul(codes, repeat::<B>(scales, inner, count));
+        B::float_mul_scalar(scaled, STEP.into())
     };
     let rounded = cast::<B>(cast::<B>(values, form.dtype), DType::F32);
     B::float_reshape(rounded, Shape::from([out, inner]))
