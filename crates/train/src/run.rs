@@ -1,6 +1,7 @@
 //! What surrounds the loop of a recipe: steps, evaluations, checkpoints, observers. The recipe owns the
 //! model and calls; nothing here calls back.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -12,6 +13,7 @@ use crate::checkpoint::{Checkpoints, read_state, write_file};
 use crate::config::{Resume, TrainingArguments, When};
 use crate::data::{Batches, MicroBatch, Position, Window};
 use crate::error::Error;
+use crate::memory::all_parameters;
 use crate::optim::{Ema, Optimizer, OptimizerConfig};
 use crate::watch::{
     Checkpoint, Detector, EvalMetrics, METRICS, Observer, RunInfo, Selection, SelectionState,
@@ -82,13 +84,15 @@ impl RunInfo {
     }
 }
 
-/// Numbers of a model, those of quantised weights included, and how many of them are trained.
+/// Numbers of a model, those in few bits and those of its adapter included, and how many are trained.
 fn counts(model: &Decoder) -> (u64, u64) {
     let sum = |parameters: &mut dyn Iterator<Item = &Parameter>| {
         parameters.map(|parameter| parameter.count() as u64).sum::<u64>()
     };
-    let parameters = model.parameters();
-    (sum(&mut parameters.iter()), sum(&mut parameters.iter().filter(|p| p.trainable)))
+    let (base, parameters) = (all_parameters(model.config()), model.parameters());
+    let names: BTreeSet<&str> = base.iter().map(|parameter| parameter.name.as_str()).collect();
+    let added = sum(&mut parameters.iter().filter(|p| !names.contains(p.name.as_str())));
+    (sum(&mut base.iter()) + added, sum(&mut parameters.iter().filter(|p| p.trainable)))
 }
 
 /// Whether the loop goes on.

@@ -136,3 +136,8 @@ impl Case {
 fn parameter_of(key: &str) -> String {
     key.strip_prefix(PREFIX).unwrap().replace(".base_layer.bias", ".bias")
 }
+
+/// The folder of a case of `tests/fixtures/adapters`.
+pub(crate) fn folder(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/adapters").join(case)
+}
