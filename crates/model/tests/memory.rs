@@ -177,8 +177,9 @@ const NF4_BITS: f64 = 4.0 + 8.0 / 64.0 + 32.0 / (64.0 * 256.0);
 #[test]
 fn four_bits_stay_four_bits() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (words, width) = (1000, 512);
-    let (config, text) = config(words, width, 4);
+    // Large enough that the panels of a product, which have one size for all matrices, do not count.
+    let (words, width) = (1000, 1024);
+    let (config, text) = config(words, width, 2);
     let dense = Decoder::random(&config, 0.02, 1, &Device::flex()).unwrap();
     let options =
         SaveOptions { companions: vec![("config.json".into(), text)], ..SaveOptions::default() };
@@ -221,7 +222,7 @@ fn four_bits_stay_four_bits() {
                 found.by_hidden.unwrap()
             });
         });
-        assert!(gradients.iter().count() == 4 * 7 * 2);
+        assert!(gradients.iter().count() == 2 * 7 * 2);
         let dense = 4 * largest;
         assert!(peak < dense, "{peak} bytes, while one dense matrix has {dense}");
     }

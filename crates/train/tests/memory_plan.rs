@@ -139,7 +139,11 @@ fn adapters_are_counted_to_the_byte() {
         for lora in [
             all(),
             LoraConfig { use_dora: true, ..all() },
-            LoraConfig { layers_to_transform: Some(vec![1]), ..rank_pattern },
+            LoraConfig {
+                layers_to_transform: Some(vec![1]),
+                target_modules: Some(["o_proj", "down_proj"].into()),
+                ..rank_pattern
+            },
             LoraConfig { modules_to_save: vec!["model.norm".into(), "lm_head".into()], ..all() },
             LoraConfig { target_modules: Some(["embed_tokens", "o_proj"].into()), ..all() },
             LoraConfig { init_lora_weights: Init::Olora, ..all() },

@@ -96,21 +96,23 @@ impl Quantization {
             return Err(r.error("bnb_4bit_compute_dtype", shown(found), expected));
         }
         let kind = match (four, eight, name.as_str()) {
-            (true, false, "nf4") => QuantizationKind::Nf4 { double },
-            (true, false, "fp4") => QuantizationKind::Fp4 { double },
-            (false, true, _) => QuantizationKind::Int8,
+            (true, false, "nf4") => Ok(QuantizationKind::Nf4 { double }),
+            (true, false, "fp4") => Ok(QuantizationKind::Fp4 { double }),
+            (false, true, _) => Ok(QuantizationKind::Int8),
             (true, false, other) => {
-                return Err(r.error("bnb_4bit_quant_type", format!("`{other}`"), "nf4 or fp4"));
+                Err(r.error("bnb_4bit_quant_type", format!("`{other}`"), "nf4 or fp4"))
             }
             _ => {
                 let found = format!("{four}, and `load_in_8bit` {eight}");
-                return Err(r.error("load_in_4bit", found, "one of them true"));
+                Err(r.error("load_in_4bit", found, "one of them true"))
             }
         };
+        // A misspelt key is told before what is missing because of it.
         let fields = r.unread(|_, _| false);
         if !fields.is_empty() {
             return Err(Error::UnknownConfigFields { path: path.to_owned(), fields });
         }
+        let kind = kind?;
         Ok(Self { kind, llm_int8_skip_modules: skip })
     }
 
