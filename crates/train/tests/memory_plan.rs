@@ -126,7 +126,7 @@ fn adapters_are_counted_to_the_byte() {
     let all =
         || LoraConfig { r: 3, target_modules: Some("all-linear".into()), ..LoraConfig::default() };
     let mut skipping = Quantization::new(QuantizationKind::Nf4 { double: true });
-    skipping.llm_int8_skip_modules = vec!["up_proj".into()];
+    skipping.llm_int8_skip_modules = vec!["down_proj".into()];
     let bases = [
         None,
         Some(Quantization::new(QuantizationKind::Fp4 { double: false })),
