@@ -144,7 +144,7 @@ fn train(
     let out = cli.out.join(name);
     let mut config = SftConfig::default();
     config.model.model = Some(base.display().to_string());
-    config.training.output_dir = out.clone();
+    config.training.output_dir.clone_from(&out);
     config.training.overwrite_output_dir = true;
     config.training.learning_rate = 2e-3;
     config.training.seed = cli.seed;

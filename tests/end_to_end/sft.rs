@@ -18,7 +18,9 @@ fn short_run(files: &Files, name: &str, more: &[&str]) -> String {
     let (model, folder) = (format!("model={model}"), format!("output_dir={out}"));
     let mut args = vec!["--config", &config, "--set", &model, "--set", &folder];
     args.extend(["--set", "max_steps=6", "--set", "save_steps=3"]);
-    more.iter().for_each(|set| args.extend(["--set", set]));
+    for set in more {
+        args.extend(["--set", set]);
+    }
     let (stdout, stderr) = PROGRAM.answer(&args, "");
     assert!(stdout.is_empty());
     assert!(stderr.contains("rows"), "the data report is printed: {stderr}");

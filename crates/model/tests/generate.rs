@@ -28,7 +28,7 @@ fn all(
 /// Requests of unequal prompts, lengths and seeds.
 fn mixed(count: u32) -> Vec<TokenRequest> {
     let request = |i: u32| {
-        let ids = (0..1 + i * 5 % 11).map(|j| 3 + (i * 17 + j * 29) % 90).collect();
+        let ids = (0..=(i * 5 % 11)).map(|j| 3 + (i * 17 + j * 29) % 90).collect();
         let sampling = Sampling {
             temperature: 0.8,
             top_p: 0.9,

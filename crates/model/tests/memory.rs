@@ -16,7 +16,9 @@ use posttrain_model::adapter::LoraConfig;
 use posttrain_model::checkpoint::{Dtype, SaveOptions};
 use posttrain_model::config::Config;
 use posttrain_model::quant::{Quantization, QuantizationKind};
-use posttrain_model::{Activations, Batch, Decoder, Gradients, LoadOptions, Objective, Targets};
+use posttrain_model::{
+    Activations, Batch, Decoder, Gradients, LoadOptions, Objective, Parameter, Targets,
+};
 use serde_json::json;
 
 /// Bytes that are allocated now, and at most since the last [`peak_of`] began.
@@ -188,7 +190,7 @@ fn four_bits_stay_four_bits() {
     let names = dense.parameters();
     let matrices = names.iter().filter(|p| p.name.contains("layers.") && p.shape.len() == 2);
     let (all, largest) = matrices
-        .map(|p| p.count())
+        .map(Parameter::count)
         .fold((0, 0), |(all, largest), count| (all + count, largest.max(count)));
     drop(dense);
     let quantization = Some(Quantization::new(QuantizationKind::Nf4 { double: true }));
@@ -215,7 +217,7 @@ fn four_bits_stay_four_bits() {
     let weights = vec![1.0; targets.len()];
     for activations in [Activations::Keep, Activations::Recompute] {
         let mut gradients = Gradients::default();
-        let (_, peak) = peak_of(&format!("a step on four bits, {activations:?}"), || {
+        let ((), peak) = peak_of(&format!("a step on four bits, {activations:?}"), || {
             model.backward(&batch, None, activations, &mut gradients, |hidden, gradients| {
                 let nll = Objective::Nll;
                 let found = model.cross_entropy(hidden, &targets, &weights, nll, Some(gradients));

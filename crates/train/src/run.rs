@@ -448,7 +448,8 @@ fn lines(window: &Window) -> String {
             let rows: Vec<String> = rows.iter().map(ToString::to_string).collect();
             let ids = &batch.ids()[from..from + length];
             let line = serde_json::json!({ "rows": rows, "ids": ids, "trained_ids": trained });
-            out += &format!("{line}\n");
+            out.push_str(&line.to_string());
+            out.push('\n');
         }
     }
     out
@@ -469,7 +470,7 @@ fn is_new(folder: &Path) -> Result<bool, Error> {
 /// Renames a folder to the first free name with a number behind it.
 fn move_aside(folder: &Path) -> Result<(), Error> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let free = (1..).map(|n| folder.with_file_name(format!("{name}.{n}"))).find(|p| !p.exists());
-    let free = free.expect("some number is free");
+    let free = (1..u32::MAX).map(|n| folder.with_file_name(format!("{name}.{n}")));
+    let free = free.into_iter().find(|path| !path.exists()).expect("some number is free");
     fs::rename(folder, free).map_err(Error::io(folder))
 }

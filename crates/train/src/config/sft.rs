@@ -10,6 +10,7 @@ use crate::data::{Packing, SamplingStrategy};
 /// The settings of supervised fine-tuning, with TRL's names and defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches that users know from TRL")]
 pub struct SftArguments {
     /// Of conversations only the assistant's turns are trained; else every token.
     pub assistant_only_loss: bool,

@@ -46,9 +46,9 @@ pub(super) trait Lanes: Copy {
     /// [`Lanes::sum4`] of sixteen vectors: for each place within the fours the sums of the fours.
     unsafe fn sum16(fours: [[Self; 4]; 4], mut each: impl FnMut(usize, [f32; 4])) {
         // SAFETY: the caller's.
-        let sums = fours.map(|four| unsafe { Self::sum4(four) });
-        for i in 0..4 {
-            each(i, [sums[0][i], sums[1][i], sums[2][i], sums[3][i]]);
+        let [a, b, c, d] = fours.map(|four| unsafe { Self::sum4(four) });
+        for (i, (((a, b), c), d)) in a.into_iter().zip(b).zip(c).zip(d).enumerate() {
+            each(i, [a, b, c, d]);
         }
     }
 }

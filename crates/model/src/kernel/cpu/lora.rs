@@ -106,8 +106,8 @@ pub(crate) fn backward(
             let size = Size { m: g.len() / rank, n: inner, k: rank };
             // SAFETY: both have m rows, A has `rank` rows.
             unsafe {
-                weighted(rows_of(g, rank), matrix(a, inner), matrix_mut(dx, inner), size, false)
-            };
+                weighted(rows_of(g, rank), matrix(a, inner), matrix_mut(dx, inner), size, false);
+            }
             if let Some(dropout) = dropout {
                 drop_in_place(dx, (task * ROWS * inner) as u32, dropout);
             }

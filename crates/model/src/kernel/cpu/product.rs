@@ -89,6 +89,7 @@ struct Space {
 impl Space {
     /// Rows i, columns j (at most [`COLUMNS`]), terms p (at most [`DEPTH`]); y begins at the first
     /// of these columns.
+    #[expect(clippy::too_many_arguments, reason = "one call")]
     fn part(
         &mut self,
         a: Left<'_>,
