@@ -1,7 +1,9 @@
 //! From rows to the batches of a training run.
 //!
-//!     rows -> encode -> Samples (ids, masks) -> split -> Batches: order, packing -> Window -> MicroBatch
-//!                   \-> DataReport
+//! ```text
+//! rows -> encode -> Samples (ids, masks) -> split -> Batches: order, packing -> Window -> MicroBatch
+//!               \-> DataReport
+//! ```
 //!
 //! Nothing here knows tensors, and nothing reads files: rows come from an iterator.
 
