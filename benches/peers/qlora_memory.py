@@ -46,6 +46,8 @@ def make(folder, length, steps):
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
     vocab = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {f"w{index}": index + 3 for index in range(31997)}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -56,7 +58,8 @@ def make(folder, length, steps):
     model = LlamaForCausalLM(LlamaConfig(**SIZES, dtype="bfloat16"))
     model.save_pretrained(folder / "model")
     size = sum(path.stat().st_size for path in (folder / "model").glob("*.safetensors"))
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} million parameters, {size / 2**20:.0f} MiB", flush=True)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} million parameters, {size / 2**20:.0f} MiB",
+          flush=True)
     with open(folder / "rows.jsonl", "w") as out:
         for row in range(steps):
             out.write(json.dumps(dict(text=words(row, length))) + "\n")

@@ -68,6 +68,8 @@ def make(folder, train):
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
     rows = [json.loads(line) for line in Path(train).read_text(encoding="utf-8").splitlines()]
     with open(folder / "rows.jsonl", "w", encoding="utf-8") as out:
         for row in rows:
@@ -97,8 +99,10 @@ def peer(side, folder, steps, threads):
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
+    from transformers.utils.logging import disable_progress_bar
     torch.set_num_threads(threads)
     disable_progress_bars()
+    disable_progress_bar()
 
     class Trainer(SFTTrainer):
         def training_step(self, model, inputs, num_items_in_batch=None):
