@@ -3,35 +3,27 @@
     python -m venv venv && venv/bin/pip install datasets==5.2.0 pyarrow==26.0.1
     venv/bin/python benches/peers/rows.py
 
-`cargo bench -p posttrain-data` writes the same 20,000 conversations as JSON lines (plain, gzip, zstd) and as
-Parquet, and reads them: parsed, checked, as typed rows. The peers read the same files to Python objects, one
-thread each, in turn, three rounds: `json.loads` of each line, and iteration over a streamed `datasets` data
-set (which parses in Arrow; its own threads are off). MB/s are of the plain text for all. The ratio is that of
-the medians. At the end datasets reads what we wrote, and every row is compared.
+The bench program of posttrain-data writes the same 20,000 conversations as JSON lines (plain, gzip, zstd) and
+as Parquet, and reads them: parsed, checked, as typed rows. The peers read the same files to Python objects:
+`json.loads` of each line, and iteration over a streamed `datasets` data set (which parses in Arrow). All in
+turn, each pass in a process of its own, five rounds. Times are processor seconds, user and system, of all threads, which
+a busy machine disturbs least; the start of Python with its imports, measured by an empty pass, is taken off.
+MB/s are of the plain text for all files. The ratio is that of the medians. At the end datasets reads what we
+wrote, and every row is compared.
 """
 
-import gzip
 import json
 import os
 import statistics
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 os.environ["HF_DATASETS_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"
-
-import datasets
-import pyarrow as pa
-
-assert datasets.__version__ == "5.2.0" and pa.__version__ == "26.0.1"
-pa.set_cpu_count(1)
-datasets.disable_progress_bars()
-
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 FILES = ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst", "rows.parquet"]
-ROUNDS = 3
+ROUNDS = 5
 
 
 def build():
@@ -43,23 +35,22 @@ def build():
     return next(b["executable"] for b in built if b.get("executable"))
 
 
-def ours(program, name):
-    """Seconds per pass: criterion's median."""
-    subprocess.run([program, "--bench", "--noplot", "--warm-up-time", "0.5", "--measurement-time", "2",
-                    f"rows/{name}$"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    estimates = TARGET / "criterion/rows" / name.replace("/", "_") / "new/estimates.json"
-    return json.loads(estimates.read_text())["median"]["point_estimate"] / 1e9
-
-
 def python_json(path):
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else (
-        pa.input_stream(str(path), compression="zstd") if path.suffix == ".zst" else open(path, encoding="utf-8"))
-    with opened as file:
-        lines = file if path.suffix != ".zst" else file.read().split(b"\n")
-        return sum(1 for line in lines if line and json.loads(line)["messages"])
+    import gzip
+
+    import pyarrow as pa
+
+    if path.suffix == ".zst":
+        lines = pa.input_stream(str(path), compression="zstd").read().splitlines()
+    else:
+        lines = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    return sum(1 for line in lines if json.loads(line)["messages"])
 
 
 def stream(path):
+    import datasets
+
+    assert datasets.__version__ == "5.2.0"
     kind = "parquet" if path.suffix == ".parquet" else "json"
     return datasets.load_dataset(kind, data_files=str(path), split="train", streaming=True)
 
@@ -68,32 +59,43 @@ def hf_datasets(path):
     return sum(1 for row in stream(path) if row["messages"])
 
 
-def timed(read, path):
-    start = time.perf_counter()
-    count = read(path)
-    assert count == 20_000, count
-    return time.perf_counter() - start
+PEERS = {"json": python_json, "datasets": hf_datasets}
+
+
+def seconds(command):
+    """Processor seconds of a process."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, command
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def peer(name, path):
+    call = [sys.executable, __file__, name]
+    (empty, _), (whole, memory) = seconds([*call, "-"]), seconds([*call, str(path)])
+    return whole - empty, memory
 
 
 def main():
     program = build()
-    ours(program, FILES[0])
+    subprocess.run([program, "--write"], check=True)
     folder = TARGET / "tmp"
     size = (folder / FILES[0]).stat().st_size / 1e6
     print(f"{size:.1f} MB of plain text")
     for name in FILES:
         path = folder / name
-        peers = {"datasets": hf_datasets}
-        if path.suffix != ".parquet":
-            peers["json.loads"] = python_json
-        rounds = [(ours(program, name), {peer: timed(read, path) for peer, read in peers.items()})
-                  for _ in range(ROUNDS)]
-        mine = statistics.median(own for own, _ in rounds)
-        text = f"{name:15} {size / mine:6.0f} MB/s"
-        for peer in peers:
-            other = statistics.median(times[peer] for _, times in rounds)
-            ratios = [times[peer] / own for own, times in rounds]
-            text += f"   {peer} {size / other:5.0f} MB/s, ratio {other / mine:5.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+        readers = {"ours": lambda: seconds([program, "--read", str(path)])}
+        for other in PEERS:
+            if other == "datasets" or path.suffix != ".parquet":
+                readers[other] = lambda other=other: peer(other, path)
+        rounds = [{reader: read() for reader, read in readers.items()} for _ in range(ROUNDS)]
+        times = {reader: statistics.median(one[reader][0] for one in rounds) for reader in readers}
+        text = f"{name:15}"
+        for reader, time in times.items():
+            text += f"  {reader} {size / time:.0f} MB/s, {max(one[reader][1] for one in rounds):.0f} MiB"
+            if reader != "ours":
+                ratios = [one[reader][0] / one["ours"][0] for one in rounds]
+                text += f", ratio {time / times['ours']:.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
         print(text, flush=True)
     lines = [json.loads(line) for line in open(folder / FILES[0], encoding="utf-8")]
     for name in FILES:
@@ -102,4 +104,14 @@ def main():
     print("datasets reads what we wrote")
 
 
-main()
+if len(sys.argv) == 3:
+    reader, file = sys.argv[1:]
+    if file == "-":
+        import pyarrow
+
+        if reader == "datasets":
+            import datasets
+    else:
+        assert PEERS[reader](Path(file)) == 20_000
+else:
+    main()

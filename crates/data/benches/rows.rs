@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use posttrain_data::{ReadOptions, RowWriter, Rows};
 use serde_json::json;
 
@@ -65,6 +65,15 @@ fn files() -> Vec<PathBuf> {
     paths
 }
 
+fn read(path: &Path) {
+    let rows = Rows::open([path], &ReadOptions::default()).expect("rows");
+    let mut count = 0;
+    for row in rows {
+        count += usize::from(!row.expect("a row").metadata.is_empty());
+    }
+    assert_eq!(count, ROWS);
+}
+
 fn rows(criterion: &mut Criterion) {
     let paths = files();
     // Of all ways the size as plain text, so that their rates compare.
@@ -73,18 +82,23 @@ fn rows(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(bytes)).sample_size(10);
     for (name, path) in FILES.iter().zip(&paths) {
         group.bench_function(*name, |bencher| {
-            bencher.iter(|| {
-                let rows = Rows::open([path], &ReadOptions::default()).expect("rows");
-                let mut count = 0;
-                for row in rows {
-                    count += usize::from(!row.expect("a row").metadata.is_empty());
-                }
-                assert_eq!(count, ROWS);
-            });
+            bencher.iter(|| read(path));
         });
     }
     group.finish();
 }
 
 criterion_group!(benches, rows);
-criterion_main!(benches);
+
+/// `--write` writes the files, `--read FILE` passes over one, whose processor time a caller can measure.
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("--write"), _) => drop(files()),
+        (Some("--read"), Some(path)) => read(Path::new(&path)),
+        _ => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}

@@ -296,14 +296,23 @@ impl Parser<'_> {
 }
 
 /// How many bytes from the start of a string stand for themselves.
+///
+/// Eight bytes at once. For `n` up to 128, `(x - n) & !x` has the high bit of the first byte set that is
+/// below `n`, since a borrow only spoils bytes behind it; and a byte is `c` where `x ^ c` is below 1.
 fn plain(bytes: &[u8]) -> usize {
-    let special = |byte: u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    // Without an early exit inside a block, the compiler makes vector code of it.
-    let (blocks, _) = bytes.as_chunks::<32>();
-    let clean = |block: &&[u8; 32]| !block.iter().fold(false, |any, &byte| any | special(byte));
-    let start = 32 * blocks.iter().take_while(clean).count();
-    let rest = &bytes[start..];
-    start + rest.iter().position(|&byte| special(byte)).unwrap_or(rest.len())
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let below = |word: u64, n: u64| word.wrapping_sub(n * EACH) & !word;
+    let is = |word: u64, byte: u8| below(word ^ (u64::from(byte) * EACH), 1);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let special = (is(word, b'"') | is(word, b'\\') | below(word, 0x20)) & (0x80 * EACH);
+        if special != 0 {
+            return 8 * i + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = |&byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    8 * words.len() + rest.iter().position(special).unwrap_or(rest.len())
 }
 
 #[cfg(test)]
@@ -381,6 +390,27 @@ mod tests {
         assert!(matches!(parse(deep.as_bytes()), Err(Fault::TooDeep { at: 129, .. })));
         let fits = format!("{}{}", "[".repeat(128), "]".repeat(128));
         assert!(parse(fits.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn the_first_special_byte_is_found() {
+        for special in 0..=255_u8 {
+            for at in 0..20 {
+                for around in [b' ', b'x', 0x7f, 0x80, 0xff, b'!', b'#', b'[', b']'] {
+                    let mut bytes = [around; 24];
+                    bytes[at] = special;
+                    bytes[at + 2] = b'"';
+                    let stops = matches!(special, b'"' | b'\\' | 0..0x20);
+                    assert_eq!(
+                        plain(&bytes),
+                        if stops { at } else { at + 2 },
+                        "{special} {around}"
+                    );
+                }
+            }
+        }
+        assert_eq!(plain(b"abc"), 3);
+        assert_eq!(plain(b""), 0);
     }
 
     /// Numbers of a linear congruential generator.
