@@ -1,7 +1,8 @@
 //! Log-probabilities of given texts, token by token.
 //!
 //! ```text
-//! cargo run --release --example score -- --model DIR --input IN.jsonl --output OUT.jsonl
+//! cargo run --release --example score -- --model DIR [--adapter DIR] \
+//!     --input IN.jsonl --output OUT.jsonl
 //! ```
 //!
 //! A row of the input is one of
@@ -49,6 +50,9 @@ struct Cli {
     /// tokenizer only for rows of text.
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: String,
+    /// A PEFT adapter folder that goes with the model.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Rows with `ids`, `text`, or `prompt` and `completion`.
     #[arg(long, value_name = "IN.jsonl")]
     input: PathBuf,
@@ -93,7 +97,10 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let folder = resolve(&cli.model)?;
-    let model = Decoder::load(&folder, &device::choose(cli.device.as_deref())?)?;
+    let mut model = Decoder::load(&folder, &device::choose(cli.device.as_deref())?)?;
+    if let Some(adapter) = &cli.adapter {
+        model.load_adapter(adapter, "default")?;
+    }
     let rows = read_rows(&cli.input, &folder, &model)?;
     if cli.output.is_dir() {
         return Err(format!("{} is a folder, expected a file", cli.output.display()).into());
