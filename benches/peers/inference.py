@@ -100,7 +100,7 @@ def make(folder, sizes):
 def build():
     """Path of our bench program."""
     out = subprocess.run(
-        ["cargo", "bench", "-q", "-p", "posttrain-model", "--bench", "inference", "--no-run",
+        ["cargo", "bench", "-q", "--workspace", "--bench", "inference", "--no-run",
          "--message-format=json"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     built = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     return next(b["executable"] for b in built if b.get("executable"))
