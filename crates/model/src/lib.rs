@@ -20,3 +20,9 @@ pub use decoder::{
 pub use error::Error;
 pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};
 pub use kernel::Objective;
+
+/// Loops of `posttrain-train` that have to be compiled for the machine's vectors, which takes `unsafe`.
+#[doc(hidden)]
+pub mod loops {
+    pub use crate::kernel::cpu::optimizer::{AdamWFactors, adamw, scale, square_sum};
+}

@@ -78,6 +78,8 @@ fn main() {
                     clip_global_norm(&mut given, 1.0);
                 });
             }
+            // Freeing the gradients is not part of the step (Adafactor uses up its own).
+            let _held = (optim != OptimizerName::Adafactor).then(|| given.clone());
             let step = || model = model.take().map(|model| optimizer.step(1e-4, model, given));
             if round == 0 { step() } else { timed(optim.name(), step) }
         }

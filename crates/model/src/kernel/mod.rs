@@ -6,7 +6,14 @@
 //! to go.
 
 mod autodiff;
-#[cfg(feature = "flex")]
+#[cfg_attr(
+    not(feature = "flex"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "without the CPU only the optimizer's loops are used"
+    )
+)]
 pub(crate) mod cpu;
 #[cfg(feature = "flex")]
 mod flex;

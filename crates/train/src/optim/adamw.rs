@@ -9,6 +9,7 @@
 //! ```
 
 use burn::tensor::Tensor;
+use posttrain_model::loops::{AdamWFactors, adamw};
 use rayon::prelude::*;
 
 use super::rule::{Part, Step, Stepped, keep};
@@ -20,23 +21,6 @@ pub(super) struct AdamW {
     pub(super) beta1: f64,
     pub(super) beta2: f64,
     pub(super) epsilon: f64,
-}
-
-/// The factors of one step, each computed in f64 and rounded once, as PyTorch does.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Factors {
-    /// 1 − η λ
-    decay: f32,
-    /// 1 − β₁
-    blend1: f32,
-    beta2: f32,
-    /// 1 − β₂
-    blend2: f32,
-    /// 1 / √(1 − β₂ᵗ)
-    correction: f32,
-    epsilon: f32,
-    /// η / (1 − β₁ᵗ)
-    size: f32,
 }
 
 impl AdamW {
@@ -56,18 +40,19 @@ impl AdamW {
             w.par_chunks_mut(PART)
                 .zip(m.par_chunks_mut(PART).zip(v.par_chunks_mut(PART)))
                 .zip(g.par_chunks(PART))
-                .for_each(|((w, (m, v)), g)| by.update(w, m, v, g));
+                .for_each(|((w, (m, v)), g)| adamw(w, m, v, g, by));
         });
         let [weight, mean, square] = match stepped {
             InPlace::Changed(changed, []) => changed,
-            InPlace::Elsewhere(tensors, [], gradient) => by.update_tensors(tensors, gradient),
+            InPlace::Elsewhere(tensors, [], gradient) => update_tensors(tensors, gradient, by),
         };
         (weight, keep([mean, square]))
     }
 
-    pub(super) fn factors(self, Step { rate, decay, count }: Step) -> Factors {
+    /// Each factor is computed in f64 and rounded once, as PyTorch does.
+    pub(super) fn factors(self, Step { rate, decay, count }: Step) -> AdamWFactors {
         let power = |beta: f64| 1.0 - beta.powf(count as f64);
-        Factors {
+        AdamWFactors {
             decay: (1.0 - rate * decay) as f32,
             blend1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
@@ -79,24 +64,15 @@ impl AdamW {
     }
 }
 
-impl Factors {
-    /// One pass over everything: memory is what limits it.
-    pub(super) fn update(self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
-        let n = w.len();
-        let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
-        for i in 0..n {
-            m[i] += self.blend1 * (g[i] - m[i]);
-            v[i] = self.beta2 * v[i] + self.blend2 * g[i] * g[i];
-            let scale = v[i].sqrt() * self.correction + self.epsilon;
-            w[i] = w[i] * self.decay - self.size * m[i] / scale;
-        }
-    }
-
-    pub(super) fn update_tensors(self, [w, m, v]: [Tensor<2>; 3], g: Tensor<2>) -> [Tensor<2>; 3] {
-        let m = m.clone() + (g.clone() - m) * self.blend1;
-        let v = v * self.beta2 + g.clone() * g * self.blend2;
-        let scale = v.clone().sqrt() * self.correction + self.epsilon;
-        let w = w * self.decay - m.clone() * self.size / scale;
-        [w, m, v]
-    }
+/// The same on any device.
+pub(super) fn update_tensors(
+    [w, m, v]: [Tensor<2>; 3],
+    g: Tensor<2>,
+    by: AdamWFactors,
+) -> [Tensor<2>; 3] {
+    let m = m.clone() + (g.clone() - m) * by.blend1;
+    let v = v * by.beta2 + g.clone() * g * by.blend2;
+    let scale = v.clone().sqrt() * by.correction + by.epsilon;
+    let w = w * by.decay - m.clone() * by.size / scale;
+    [w, m, v]
 }

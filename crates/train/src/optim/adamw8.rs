@@ -6,9 +6,10 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use posttrain_model::Parameter;
+use posttrain_model::loops::{self, AdamWFactors};
 use rayon::prelude::*;
 
-use super::adamw::{AdamW, Factors};
+use super::adamw::{self, AdamW};
 use super::dynamic::{BLOCK, Dynamic, SIGNED, UNSIGNED};
 use super::rule::{Kept, Part, Step, Stepped};
 use super::slices::{InPlace, in_place};
@@ -78,7 +79,7 @@ pub(super) fn step(
 
 /// One block.
 fn update(
-    by: Factors,
+    by: AdamWFactors,
     w: &mut [f32],
     g: &[f32],
     (m_codes, m_scale): (&mut [u8], &mut f32),
@@ -88,14 +89,14 @@ fn update(
     let (m, v) = (&mut m[..w.len()], &mut v[..w.len()]);
     SIGNED.dequantize(m_codes, *m_scale, m);
     UNSIGNED.dequantize(v_codes, *v_scale, v);
-    by.update(w, m, v, g);
+    loops::adamw(w, m, v, g, by);
     *m_scale = SIGNED.quantize(m, m_codes);
     *v_scale = UNSIGNED.quantize(v, v_codes);
 }
 
 /// The same on any device.
 pub(super) fn update_tensors(
-    by: Factors,
+    by: AdamWFactors,
     [w, m_scale, v_scale]: [Tensor<2>; 3],
     [m, v]: [Tensor<2, Int>; 2],
     g: Tensor<2>,
@@ -103,7 +104,7 @@ pub(super) fn update_tensors(
     let shape = w.dims();
     let m = dequantize(&SIGNED, m, m_scale);
     let v = dequantize(&UNSIGNED, v, v_scale);
-    let [w, m, v] = by.update_tensors([w, m, v], g);
+    let [w, m, v] = adamw::update_tensors([w, m, v], g, by);
     let (m, m_scale) = quantize(&SIGNED, m);
     let (v, v_scale) = quantize(&UNSIGNED, v);
     ([w, m_scale, v_scale], [m.reshape(shape), v.reshape(shape)])

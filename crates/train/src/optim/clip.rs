@@ -1,7 +1,7 @@
 //! Clipping of gradients by their global norm (Pascanu et al. 2013, arXiv:1211.5063).
 
 use burn::tensor::Tensor;
-use posttrain_model::Gradients;
+use posttrain_model::{Gradients, loops};
 use rayon::prelude::*;
 
 use super::slices::{InPlace, PART, in_place, look};
@@ -48,7 +48,7 @@ pub fn clip_global_norm(gradients: &mut Gradients, max_norm: f64) -> f64 {
 fn scale(gradient: Tensor<2>, factor: f32) -> Tensor<2> {
     let nothing = Tensor::empty([0, 0], &gradient.device());
     let scaled = in_place([gradient], [], nothing, |[g], [], _| {
-        g.par_chunks_mut(PART).for_each(|g| g.iter_mut().for_each(|g| *g *= factor));
+        g.par_chunks_mut(PART).for_each(|g| loops::scale(g, factor));
     });
     match scaled {
         InPlace::Changed([gradient], []) => gradient,

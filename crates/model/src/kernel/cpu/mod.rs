@@ -25,6 +25,7 @@ pub(crate) mod linear;
 pub(crate) mod logprobs;
 pub(crate) mod lora;
 mod matrix;
+pub(crate) mod optimizer;
 mod pack;
 mod product;
 pub(crate) mod quantized;
