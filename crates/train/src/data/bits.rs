@@ -23,6 +23,18 @@ impl Bits {
         self.words[index / 64] >> (index % 64) & 1 == 1
     }
 
+    /// Up to 64 bits of a range, the first in the lowest place.
+    pub(super) fn word(&self, range: Range<usize>) -> u64 {
+        assert!(range.len() <= 64 && range.end <= self.len, "bits {range:?} of {}", self.len);
+        if range.is_empty() {
+            return 0;
+        }
+        let (at, shift) = (range.start / 64, range.start % 64);
+        let next = self.words.get(at + 1).copied().unwrap_or(0);
+        let bits = u128::from(self.words[at]) | u128::from(next) << 64;
+        (bits >> shift) as u64 & (u64::MAX >> (64 - range.len()))
+    }
+
     /// How many bits of a range are set.
     pub(super) fn count(&self, range: Range<usize>) -> usize {
         assert!(range.end <= self.len, "bits {range:?} of {}", self.len);
@@ -58,6 +70,11 @@ mod tests {
             for end in start..=list.len() {
                 let expected = list[start..end].iter().filter(|&&bit| bit).count();
                 assert_eq!(bits.count(start..end), expected, "{start}..{end}");
+                if end - start <= 64 {
+                    let word = list[start..end].iter().rev();
+                    let expected = word.fold(0, |word, &bit| word << 1 | u64::from(bit));
+                    assert_eq!(bits.word(start..end), expected, "{start}..{end}");
+                }
             }
         }
     }

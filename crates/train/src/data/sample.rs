@@ -210,14 +210,22 @@ impl Samples {
     /// A hash of the ids of each row. Rows with the same ids are the same text, whatever of it is
     /// trained.
     pub(super) fn hashes(&self) -> Vec<u64> {
-        let hash = |index| fold(0, self.ids(index).iter().map(|&id| u64::from(id)));
+        let pair = |ids: &[u32]| u64::from(ids[0]) | u64::from(*ids.get(1).unwrap_or(&0)) << 32;
+        let hash = |index| {
+            let ids = self.ids(index);
+            fold(ids.len() as u64, ids.chunks(2).map(pair))
+        };
         (0..self.len()).into_par_iter().map(hash).collect()
     }
 
     /// A hash of everything that training sees of the rows: ids and masks, in their order. The
     /// same on every machine and for any number of threads.
     pub fn fingerprint(&self) -> u64 {
-        let mask = |index| fold(1, self.trained(index).map(u64::from));
+        let mask = |index| {
+            let range = self.range(index);
+            let starts = range.clone().step_by(64);
+            fold(1, starts.map(|start| self.trained.word(start..range.end.min(start + 64))))
+        };
         let masks: Vec<u64> = (0..self.len()).into_par_iter().map(mask).collect();
         fold(2, self.hashes().into_iter().zip(masks).map(|(ids, mask)| ids ^ mix(mask)))
     }
