@@ -1,12 +1,14 @@
 //! The CPU backend: from its tensors to slices and back. What is not f32 takes the reference.
 
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps as _;
 use burn::backend::tensor::IntTensor;
 use burn::backend::{DType, Flex, TensorMetadata};
 use burn::tensor::{Shape, TensorData};
 use half::bf16;
 
 use super::cpu::logprobs::Head;
+use super::cpu::rotary::Turn;
 use super::cpu::{self, Weight};
 use super::{Kernels, Logits, Objective, Scores, Wanted, reference};
 use crate::config::Activation;
@@ -43,6 +45,12 @@ fn indices(t: FlexTensor) -> Vec<usize> {
     values.iter().map(|&i| i as usize).collect()
 }
 
+pub(super) fn with_width(mut shape: Shape, width: usize) -> Shape {
+    let last = shape.num_dims() - 1;
+    shape[last] = width;
+    shape
+}
+
 pub(super) fn weight(w: &FlexTensor) -> Option<Weight<'_>> {
     match w.dtype() {
         DType::F32 => w.as_slice().map(Weight::F32),
@@ -58,11 +66,28 @@ impl Kernels for Flex {
             return reference::linear::<Self>(x, w);
         };
         let [out, inner] = dims(&w);
-        let mut shape = x.shape();
-        let last = shape.num_dims() - 1;
-        assert_eq!(shape[last], inner, "width of the input of a linear layer");
-        shape[last] = out;
-        tensor(cpu::linear(slice(&x), weight, out, inner), shape)
+        assert_eq!(x.shape().as_slice().last(), Some(&inner), "width of a linear layer's input");
+        tensor(cpu::linear(slice(&x), weight, out, inner), with_width(x.shape(), out))
+    }
+
+    fn linear_input_gradient(dy: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let (dy, w) = (contiguous(dy), contiguous(w));
+        let Some(weight) = weight(&w).filter(|_| is_f32(&[&dy])) else {
+            return reference::linear_input_gradient::<Self>(dy, w);
+        };
+        let [out, inner] = dims(&w);
+        let dx = cpu::linear::input_gradient(slice(&dy), weight, out, inner);
+        tensor(dx, with_width(dy.shape(), inner))
+    }
+
+    fn linear_weight_gradient(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
+        if !is_f32(&[&x, &dy]) {
+            return reference::linear_weight_gradient::<Self>(x, dy);
+        }
+        let (x, dy) = (contiguous(x), contiguous(dy));
+        let [inner, out] = [&x, &dy].map(|t| t.shape().as_slice().last().copied().unwrap_or(1));
+        let dw = cpu::linear::weight_gradient(slice(&x), slice(&dy), out, inner);
+        tensor(dw, Shape::from([out, inner]))
     }
 
     fn rms_norm(x: FlexTensor, w: FlexTensor, eps: f32, offset: f32) -> FlexTensor {
@@ -71,29 +96,66 @@ impl Kernels for Flex {
         }
         let (x, w) = (contiguous(x), contiguous(w));
         assert_eq!(x.shape().as_slice().last(), w.shape().as_slice().last(), "width of a norm");
-        tensor(cpu::elementwise::rms_norm(slice(&x), slice(&w), eps, offset), x.shape())
+        tensor(cpu::norm::rms_norm(slice(&x), slice(&w), eps, offset), x.shape())
+    }
+
+    fn rms_norm_backward(
+        x: FlexTensor,
+        w: FlexTensor,
+        dy: FlexTensor,
+        eps: f32,
+        offset: f32,
+        wanted: Wanted,
+    ) -> (Option<FlexTensor>, Option<FlexTensor>) {
+        if !is_f32(&[&x, &w, &dy]) {
+            return reference::rms_norm_backward::<Self>(x, w, dy, [eps, offset], wanted);
+        }
+        let (x, w, dy) = (contiguous(x), contiguous(w), contiguous(dy));
+        let (dx, dw) =
+            cpu::norm::rms_norm_backward(slice(&x), slice(&w), slice(&dy), eps, offset, wanted);
+        (dx.map(|dx| tensor(dx, x.shape())), dw.map(|dw| tensor(dw, w.shape())))
     }
 
     fn rotary(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
         if !is_f32(&[&x, &cos, &sin]) {
             return reference::rotary::<Self>(x, cos, sin);
         }
-        let (x, cos, sin) = (contiguous(x), contiguous(cos), contiguous(sin));
-        let ([_, _, heads, dim], [_, half]) = (dims(&x), dims(&cos));
-        let sizes = [heads, dim, half];
-        let y = cpu::elementwise::rotary(slice(&x), slice(&cos), slice(&sin), sizes);
-        tensor(y, x.shape())
+        turned(x, cos, sin, Turn::Forth)
+    }
+
+    fn rotary_backward(dy: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
+        if !is_f32(&[&dy, &cos, &sin]) {
+            return reference::rotary::<Self>(dy, cos, Self::float_neg(sin));
+        }
+        turned(dy, cos, sin, Turn::Back)
     }
 
     fn gated(g: FlexTensor, u: FlexTensor, activation: Activation) -> FlexTensor {
         if is_f32(&[&g, &u]) {
             let (g, u) = (contiguous(g), contiguous(u));
-            if let Some(y) = cpu::elementwise::gated(slice(&g), slice(&u), activation) {
+            if let Some(y) = cpu::gated::gated(slice(&g), slice(&u), activation) {
                 return tensor(y, g.shape());
             }
             return reference::gated::<Self>(g, u, activation);
         }
         reference::gated::<Self>(g, u, activation)
+    }
+
+    fn gated_backward(
+        g: FlexTensor,
+        u: FlexTensor,
+        dy: FlexTensor,
+        activation: Activation,
+    ) -> (FlexTensor, FlexTensor) {
+        if is_f32(&[&g, &u, &dy]) {
+            let (g, u, dy) = (contiguous(g), contiguous(u), contiguous(dy));
+            let (gate, up, by_y) = (slice(&g), slice(&u), slice(&dy));
+            if let Some((dg, du)) = cpu::gated::gated_backward(gate, up, by_y, activation) {
+                return (tensor(dg, g.shape()), tensor(du, u.shape()));
+            }
+            return reference::gated_backward::<Self>(g, u, dy, activation);
+        }
+        reference::gated_backward::<Self>(g, u, dy, activation)
     }
 
     fn attention(
@@ -106,16 +168,77 @@ impl Kernels for Flex {
         scores: Scores,
     ) -> FlexTensor {
         if !is_f32(&[&q, &k, &v]) {
+            return reference::attention::<Self>(q, k, v, sequences, low, high, scores).0;
+        }
+        let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
+        let seen = Seen::new(sequences, low, high);
+        let sizes = sizes(&q, &k, scores);
+        tensor(cpu::attention(slice(&q), slice(&k), slice(&v), seen.visible(), sizes), q.shape())
+    }
+
+    fn attention_with_stats(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        sequences: IntTensor<Self>,
+        low: IntTensor<Self>,
+        high: IntTensor<Self>,
+        scores: Scores,
+    ) -> (FlexTensor, FlexTensor) {
+        if !is_f32(&[&q, &k, &v]) {
             return reference::attention::<Self>(q, k, v, sequences, low, high, scores);
         }
         let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
-        let [_, queries, heads, dim] = dims(&q);
-        let [_, capacity, kv_heads, _] = dims(&k);
-        let Scores { scale, softcap, .. } = scores;
-        let sizes = cpu::Attention { queries, heads, kv_heads, dim, capacity, scale, softcap };
-        let (sequences, low, high) = (indices(sequences), indices(low), indices(high));
-        let visible = cpu::attention::Visible { sequences: &sequences, low: &low, high: &high };
-        tensor(cpu::attention(slice(&q), slice(&k), slice(&v), visible, sizes), q.shape())
+        let seen = Seen::new(sequences, low, high);
+        let sizes = sizes(&q, &k, scores);
+        let (o, stats) = cpu::attention::attention_with_stats(
+            slice(&q),
+            slice(&k),
+            slice(&v),
+            seen.visible(),
+            sizes,
+        );
+        let [batch, queries, heads, _] = dims(&q);
+        (tensor(o, q.shape()), tensor(stats, Shape::from([batch, heads, queries, 2])))
+    }
+
+    fn attention_backward(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        o: FlexTensor,
+        stats: FlexTensor,
+        dy: FlexTensor,
+        sequences: IntTensor<Self>,
+        low: IntTensor<Self>,
+        high: IntTensor<Self>,
+        scores: Scores,
+        wanted: [bool; 3],
+    ) -> (Option<FlexTensor>, Option<FlexTensor>, Option<FlexTensor>) {
+        if !is_f32(&[&q, &k, &v, &dy]) {
+            let pass = reference::Pass { q, k, v, stats, dy };
+            let seen = [sequences, low, high];
+            return reference::attention_backward::<Self>(pass, seen, scores, wanted);
+        }
+        let (q, k, v) = (contiguous(q), contiguous(k), contiguous(v));
+        let (o, stats, dy) = (contiguous(o), contiguous(stats), contiguous(dy));
+        let pass = cpu::attention_backward::Pass {
+            q: slice(&q),
+            k: slice(&k),
+            v: slice(&v),
+            o: slice(&o),
+            stats: slice(&stats),
+            dy: slice(&dy),
+        };
+        let seen = Seen::new(sequences, low, high);
+        let sizes = sizes(&q, &k, scores);
+        let [dq, dk, dv] =
+            cpu::attention_backward::attention_backward(pass, seen.visible(), sizes, wanted);
+        (
+            dq.map(|dq| tensor(dq, q.shape())),
+            dk.map(|dk| tensor(dk, k.shape())),
+            dv.map(|dv| tensor(dv, v.shape())),
+        )
     }
 
     fn cache_write(mut cache: FlexTensor, new: FlexTensor, places: IntTensor<Self>) -> FlexTensor {
@@ -199,4 +322,35 @@ fn head(w: &FlexTensor, logits: Logits) -> Option<Head<'_>> {
     let [vocabulary, dim] = dims(w);
     let Logits { scale, softcap, .. } = logits;
     Some(Head { weight: weight(w)?, vocabulary, dim, scale, softcap })
+}
+
+fn turned(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, turn: Turn) -> FlexTensor {
+    let (x, cos, sin) = (contiguous(x), contiguous(cos), contiguous(sin));
+    let ([_, _, heads, dim], [_, half]) = (dims(&x), dims(&cos));
+    let y = cpu::rotary::rotary(slice(&x), slice(&cos), slice(&sin), [heads, dim, half], turn);
+    tensor(y, x.shape())
+}
+
+fn sizes(q: &FlexTensor, k: &FlexTensor, scores: Scores) -> cpu::Attention {
+    let ([_, queries, heads, dim], [_, capacity, kv_heads, _]) = (dims(q), dims(k));
+    let Scores { scale, softcap, .. } = scores;
+    cpu::Attention { queries, heads, kv_heads, dim, capacity, scale, softcap }
+}
+
+/// Which keys queries see, on the host.
+struct Seen {
+    sequences: Vec<usize>,
+    low: Vec<usize>,
+    high: Vec<usize>,
+}
+
+impl Seen {
+    fn new(sequences: FlexTensor, low: FlexTensor, high: FlexTensor) -> Self {
+        Self { sequences: indices(sequences), low: indices(low), high: indices(high) }
+    }
+
+    fn visible(&self) -> cpu::attention::Visible<'_> {
+        let Self { sequences, low, high } = self;
+        cpu::attention::Visible { sequences, low, high }
+    }
 }

@@ -46,6 +46,18 @@ pub(crate) trait Kernels: Backend {
         reference::linear::<Self>(x, w)
     }
 
+    /// dy W: the gradient by x.
+    #[fusion(default)]
+    fn linear_input_gradient(dy: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::linear_input_gradient::<Self>(dy, w)
+    }
+
+    /// dyᵀ x: the gradient by w.
+    #[fusion(default)]
+    fn linear_weight_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::linear_weight_gradient::<Self>(x, dy)
+    }
+
     #[fusion(default)]
     fn rms_norm(
         x: FloatTensor<Self>,
@@ -54,6 +66,19 @@ pub(crate) trait Kernels: Backend {
         offset: f32,
     ) -> FloatTensor<Self> {
         reference::rms_norm::<Self>(x, w, eps, offset)
+    }
+
+    /// The gradients by x and w, in their types.
+    #[fusion(default)]
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f32,
+        offset: f32,
+        wanted: Wanted,
+    ) -> (Option<FloatTensor<Self>>, Option<FloatTensor<Self>>) {
+        reference::rms_norm_backward::<Self>(x, w, dy, [eps, offset], wanted)
     }
 
     #[fusion(default)]
@@ -65,6 +90,16 @@ pub(crate) trait Kernels: Backend {
         reference::rotary::<Self>(x, cos, sin)
     }
 
+    /// The gradient by x.
+    #[fusion(default)]
+    fn rotary_backward(
+        dy: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        reference::rotary::<Self>(dy, cos, Self::float_neg(sin))
+    }
+
     #[fusion(default)]
     fn gated(
         g: FloatTensor<Self>,
@@ -72,6 +107,17 @@ pub(crate) trait Kernels: Backend {
         activation: Activation,
     ) -> FloatTensor<Self> {
         reference::gated::<Self>(g, u, activation)
+    }
+
+    /// The gradients by g and u.
+    #[fusion(default)]
+    fn gated_backward(
+        g: FloatTensor<Self>,
+        u: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        activation: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::gated_backward::<Self>(g, u, dy, activation)
     }
 
     #[fusion(default)]
@@ -84,7 +130,45 @@ pub(crate) trait Kernels: Backend {
         high: IntTensor<Self>,
         scores: Scores,
     ) -> FloatTensor<Self> {
+        reference::attention::<Self>(q, k, v, sequences, low, high, scores).0
+    }
+
+    /// The attention, and in f32 m = max s and 1 / Σ e^(s − m) of each query's scores s,
+    /// `[batch, heads, queries, 2]`.
+    #[fusion(default)]
+    fn attention_with_stats(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        sequences: IntTensor<Self>,
+        low: IntTensor<Self>,
+        high: IntTensor<Self>,
+        scores: Scores,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::attention::<Self>(q, k, v, sequences, low, high, scores)
+    }
+
+    /// The gradients by q, k and v, of those that are wanted, given the output o, its stats and the
+    /// gradient dy by o.
+    #[fusion(default)]
+    #[allow(clippy::too_many_arguments, reason = "a backend takes its tensors one by one")]
+    fn attention_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        o: FloatTensor<Self>,
+        stats: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        sequences: IntTensor<Self>,
+        low: IntTensor<Self>,
+        high: IntTensor<Self>,
+        scores: Scores,
+        wanted: [bool; 3],
+    ) -> (Option<FloatTensor<Self>>, Option<FloatTensor<Self>>, Option<FloatTensor<Self>>) {
+        // Plain operations have Σ p dp at hand, which is dy · o.
+        drop(o);
+        let pass = reference::Pass { q, k, v, stats, dy };
+        reference::attention_backward::<Self>(pass, [sequences, low, high], scores, wanted)
     }
 
     #[fusion(default)]

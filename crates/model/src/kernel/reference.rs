@@ -1,12 +1,18 @@
 //! The operations in plain tensor operations: what backends without a kernel run, and what the
 //! kernels are tested against.
 
+mod backward;
+
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DType, TensorMetadata};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice};
 
 use super::{Logits, Objective, Scores, Wanted};
 use crate::config::Activation;
+pub(crate) use backward::{
+    Pass, attention_backward, gated_backward, linear_input_gradient, linear_weight_gradient,
+    rms_norm_backward,
+};
 
 /// Logits that exist at a time.
 const LOGITS: usize = 1 << 22;
@@ -129,29 +135,51 @@ pub(crate) fn attention<B: Backend>(
     sequences: IntTensor<B>,
     low: IntTensor<B>,
     high: IntTensor<B>,
+    scores: Scores,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (heads, dtype) = (q.shape()[2], q.dtype());
+    let v = spread::<B>(v, sequences.clone(), heads, scores.keys);
+    let k = spread::<B>(k, sequences, heads, scores.keys);
+    let s = hidden_scores::<B>(q, k, [low, high], scores);
+    let largest = B::float_max_dim(s.clone(), 3);
+    let e = B::float_exp(B::float_sub(s, largest.clone()));
+    let sum = B::float_sum_dim(e.clone(), 3);
+    let part = B::float_recip(sum);
+    let p = B::float_mul(e, part.clone());
+    let o = B::float_swap_dims(B::float_matmul(cast::<B>(p, dtype), v), 1, 2);
+    let stats = B::float_cat(vec![largest, part], 3);
+    (o, stats)
+}
+
+/// Keys (or values) `[sequences, capacity, kv_heads, dim]` of each row and query head,
+/// `[batch, heads, keys, dim]`.
+fn spread<B: Backend>(
+    x: FloatTensor<B>,
+    sequences: IntTensor<B>,
+    heads: usize,
+    keys: usize,
+) -> FloatTensor<B> {
+    let ([_, _, kv_heads, dim], batch) = (dims(&x.shape()), sequences.shape()[0]);
+    let per_kv = heads / kv_heads;
+    let x = B::float_select(part::<B>(x, 1, 0, keys), 0, sequences);
+    let one = Shape::from([batch, kv_heads, 1, keys, dim]);
+    let x = B::float_reshape(B::float_swap_dims(x, 1, 2), one);
+    let x = B::float_expand(x, Shape::from([batch, kv_heads, per_kv, keys, dim]));
+    B::float_reshape(x, Shape::from([batch, heads, keys, dim]))
+}
+
+/// The scores of queries `[batch, queries, heads, dim]` and keys that are spread, in f32; those of
+/// hidden keys far below all others.
+fn hidden_scores<B: Backend>(
+    q: FloatTensor<B>,
+    k: FloatTensor<B>,
+    [low, high]: [IntTensor<B>; 2],
     Scores { scale, softcap, keys }: Scores,
 ) -> FloatTensor<B> {
-    let [batch, queries, heads, dim] = dims(&q.shape());
-    let kv_heads = k.shape()[2];
-    let per_kv = heads / kv_heads;
-    // [sequences, capacity, kv_heads, dim] to [batch, heads, keys, dim]
-    let spread = |x: FloatTensor<B>| {
-        let x = B::float_select(part::<B>(x, 1, 0, keys), 0, sequences.clone());
-        let x = B::float_reshape(
-            B::float_swap_dims(x, 1, 2),
-            Shape::from([batch, kv_heads, 1, keys, dim]),
-        );
-        let x = B::float_expand(x, Shape::from([batch, kv_heads, per_kv, keys, dim]));
-        B::float_reshape(x, Shape::from([batch, heads, keys, dim]))
-    };
-    let (k, v) = (spread(k), spread(v));
-    let dtype = q.dtype();
+    let [batch, queries, heads, _] = dims(&q.shape());
     let s = B::float_matmul(B::float_swap_dims(q, 1, 2), B::float_swap_dims(k, 2, 3));
     let s = cap::<B>(B::float_mul_scalar(wide::<B>(s), scale.into()), softcap);
-    let s = hide::<B>(s, low, high, [batch, heads, queries, keys]);
-    let e = B::float_exp(B::float_sub(s.clone(), B::float_max_dim(s, 3)));
-    let p = B::float_div(e.clone(), B::float_sum_dim(e, 3));
-    B::float_swap_dims(B::float_matmul(cast::<B>(p, dtype), v), 1, 2)
+    hide::<B>(s, low, high, [batch, heads, queries, keys])
 }
 
 /// The scores, with those of keys outside of `low .. high` far below all others.

@@ -164,9 +164,12 @@ impl Case<'_> {
         format!("{} {:?}, {about}", self.name, self.shapes)
     }
 
-    /// f32: values from inputs in every view, gradients by every set of inputs.
+    /// f32: values from inputs in every view, gradients by every set of inputs, the latter against
+    /// plain operations in f64.
     fn check(&self) {
         let inputs = self.inputs();
+        let wide = inputs.iter().map(|x| Flex::float_cast(x.clone(), DType::F64.into()));
+        let wide: Vec<FlexTensor> = wide.collect();
         let expected = Any::from_primitive::<Flex>((self.reference)(inputs.clone()));
         for turn in 0..VIEWS.len() {
             let found = (self.kernel)(&Self::viewed(&inputs, turn));
@@ -181,7 +184,7 @@ impl Case<'_> {
         for tracked in 0..1 << inputs.len() {
             let what = |about: &str| self.what(format!("{about} with inputs {tracked:b} tracked"));
             let (y, found) = gradients(self.kernel, &Self::viewed(&inputs, tracked), tracked);
-            let (known_y, known) = gradients(self.plain, &Self::viewed(&inputs, 0), tracked);
+            let (known_y, known) = gradients(self.plain, &Self::viewed(&wide, 0), tracked);
             close(y, known_y, 1e-5, &what("value"));
             for (i, (found, known)) in found.into_iter().zip(known).enumerate() {
                 match (found, known) {

@@ -8,6 +8,8 @@
 //! Causal, sliding-window, padded, packed and cached attention are all intervals. Scores exist only
 //! for one block of queries at a time. A query that sees no key gives zeros.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::dots::dots;
@@ -49,6 +51,19 @@ pub(crate) struct Visible<'a> {
     pub(crate) high: &'a [usize],
 }
 
+impl Visible<'_> {
+    /// The keys that a query sees.
+    pub(super) fn interval(self, place: usize) -> Range<usize> {
+        self.low[place]..self.high[place].max(self.low[place])
+    }
+
+    /// From the first key that one of the queries sees to the last one.
+    pub(super) fn span(self, places: Range<usize>) -> Range<usize> {
+        let seen = places.map(|place| self.interval(place)).filter(|seen| !seen.is_empty());
+        seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+}
+
 /// Query rows at a constant distance that attend to one head of keys.
 struct Group {
     /// First number of the first query, and of its output.
@@ -61,6 +76,22 @@ struct Group {
     first: usize,
     /// Whether the queries are heads of one position, which see the same keys.
     one_position: bool,
+    /// Place of the first query among the stats, where they lie next to each other.
+    stats: usize,
+}
+
+impl Attention {
+    /// Panics where the shapes do not fit.
+    pub(super) fn check(&self, q: &[f32], k: &[f32], v: &[f32], visible: Visible<'_>) {
+        let &Self { queries, heads, kv_heads, dim, capacity, .. } = self;
+        let batch = visible.sequences.len();
+        let keys = visible.sequences.iter().max().map_or(0, |last| (last + 1) * capacity);
+        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "query heads share key heads");
+        assert!(q.len() == batch * queries * heads * dim, "shape of the queries");
+        assert!(k.len() == v.len() && k.len() >= keys * kv_heads * dim, "shape of the keys");
+        assert!(visible.low.len() == batch * queries && visible.high.len() == batch * queries);
+        assert!(visible.high.iter().all(|&high| high <= capacity), "keys beyond the capacity");
+    }
 }
 
 /// q `[batch, queries, heads, dim]`, k and v `[sequences, capacity, kv_heads, dim]` to
@@ -72,32 +103,58 @@ pub(crate) fn attention(
     visible: Visible<'_>,
     a: Attention,
 ) -> Vec<f32> {
+    forward(q, k, v, visible, a, None)
+}
+
+/// As [`attention`], with m = max s and 1 / Σ e^(s − m) of each query, `[batch, heads, queries, 2]`;
+/// those of a query that sees no key mean nothing. Both, since their one number, lse(s) in f32, would
+/// cost the weights some of their digits.
+pub(crate) fn attention_with_stats(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    visible: Visible<'_>,
+    a: Attention,
+) -> (Vec<f32>, Vec<f32>) {
+    let mut stats = buffer(q.len() / a.dim.max(1) * 2);
+    let o = forward(q, k, v, visible, a, Some(Output(stats.as_mut_ptr())));
+    (o, stats)
+}
+
+fn forward(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    visible: Visible<'_>,
+    a: Attention,
+    stats: Option<Output>,
+) -> Vec<f32> {
     let Attention { queries, heads, kv_heads, dim, capacity, .. } = a;
+    a.check(q, k, v, visible);
     let mut o = buffer(q.len());
     let batch = visible.sequences.len();
-    let keys = visible.sequences.iter().max().map_or(0, |last| (last + 1) * capacity);
-    assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "query heads share key heads evenly");
-    assert!(q.len() == batch * queries * heads * dim, "shape of the queries");
-    assert!(k.len() == v.len() && k.len() >= keys * kv_heads * dim, "shape of the keys");
-    assert!(visible.low.len() == batch * queries && visible.high.len() == batch * queries);
-    assert!(visible.high.iter().all(|&high| high <= capacity), "keys beyond the capacity");
     let per_kv = heads / kv_heads;
     let blocks = if queries == 1 { 1 } else { queries.div_ceil(BLOCK) };
-    let output = Output(o.as_mut_ptr());
+    let output = (Output(o.as_mut_ptr()), stats);
 
     let task = |scores: &mut Vec<f32>, task: usize| {
         // One position: the heads that share keys together. Many: a block of queries of one head.
         let (row, head, group) = if queries == 1 {
             let (row, kv) = (task / kv_heads, task % kv_heads);
             let start = (row * heads + kv * per_kv) * dim;
-            (row, kv, Group { start, stride: dim, rows: per_kv, first: row, one_position: true })
+            let stats = row * heads + kv * per_kv;
+            let group =
+                Group { start, stride: dim, rows: per_kv, first: row, one_position: true, stats };
+            (row, kv, group)
         } else {
             let (row, rest) = (task / (heads * blocks), task % (heads * blocks));
             let (head, query) = (rest / blocks, rest % blocks * BLOCK);
             let start = ((row * queries + query) * heads + head) * dim;
             let rows = BLOCK.min(queries - query);
             let first = row * queries + query;
-            let group = Group { start, stride: heads * dim, rows, first, one_position: false };
+            let stats = (row * heads + head) * queries + query;
+            let stride = heads * dim;
+            let group = Group { start, stride, rows, first, one_position: false, stats };
             (row, head / per_kv, group)
         };
         let sequence = (visible.sequences[row] * capacity * kv_heads + head) * dim;
@@ -118,15 +175,10 @@ fn attend(
     group: &Group,
     a: Attention,
     scores: &mut Vec<f32>,
-    output: Output,
+    (output, stats): (Output, Option<Output>),
 ) {
-    let interval = |i: usize| {
-        let place = group.first + if group.one_position { 0 } else { i };
-        (visible.low[place], visible.high[place].max(visible.low[place]))
-    };
-    let seen = || (0..group.rows).map(interval).filter(|(low, high)| low < high);
-    let start = seen().map(|(low, _)| low).min().unwrap_or(0);
-    let end = seen().map(|(_, high)| high).max().unwrap_or(0);
+    let places = if group.one_position { 1 } else { group.rows };
+    let Range { start, end } = visible.span(group.first..group.first + places);
     let span = end - start;
     if span == 0 {
         return; // The output is zero already.
@@ -144,14 +196,19 @@ fn attend(
         dots(queries, keys, RowsMut { start: scores.as_mut_ptr(), stride: span }, size, false);
     }
     for (i, scores) in scores.chunks_exact_mut(span).enumerate() {
-        let (low, high) = interval(i);
+        let place = group.first + if group.one_position { 0 } else { i };
+        let Range { start: low, end: high } = visible.interval(place);
         if low == high {
             scores.fill(0.0);
             continue;
         }
         scores[..low - start].fill(0.0);
         scores[high - start..].fill(0.0);
-        softmax(&mut scores[low - start..high - start], a.scale, a.softcap);
+        let found = softmax(&mut scores[low - start..high - start], a.scale, a.softcap);
+        if let Some(stats) = stats {
+            // SAFETY: the queries of this group belong to this task alone.
+            unsafe { *stats.get().cast::<[f32; 2]>().add(group.stats + i) = found };
+        }
     }
     let size = Size { m: group.rows, n: a.dim, k: span };
     let weights = Strided { start: scores.as_ptr(), row: span, column: 1 };
@@ -170,15 +227,19 @@ fn multiply(s: &mut [f32], factor: f32) {
     }
 }
 
-simd! { fn softmax(s: &mut [f32], scale: f32, softcap: Option<f32>) {
-    match softcap {
-        None => multiply(s, scale),
-        Some(cap) => s.iter_mut().for_each(|s| *s = cap * tanh(*s * scale / cap)),
+simd! {
+    /// Turns scores into weights and returns their largest m and 1 / Σ e^(s − m).
+    fn softmax(s: &mut [f32], scale: f32, softcap: Option<f32>) -> [f32; 2] {
+        match softcap {
+            None => multiply(s, scale),
+            Some(cap) => s.iter_mut().for_each(|s| *s = cap * tanh(*s * scale / cap)),
+        }
+        let largest = max(s);
+        let part = 1.0 / exp_sum(s, largest);
+        multiply(s, part);
+        [largest, part]
     }
-    let largest = max(s);
-    let sum = exp_sum(s, largest);
-    multiply(s, 1.0 / sum);
-}}
+}
 
 #[cfg(test)]
 mod tests {

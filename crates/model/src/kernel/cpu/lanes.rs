@@ -5,10 +5,11 @@ use std::arch::x86_64::{
     __m256, __m512, _MM_HINT_T0, _mm_cvtss_f32, _mm_loadu_si128, _mm_prefetch, _mm256_add_ps,
     _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm512_add_ps,
-    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtss_f32, _mm512_extractf32x4_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_permute_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_shuffle_f32x4, _mm512_shuffle_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_unpackhi_ps,
+    _mm256_unpacklo_ps, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtss_f32, _mm512_extractf32x4_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_permute_ps,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_shuffle_ps, _mm512_slli_epi32,
+    _mm512_storeu_ps, _mm512_unpackhi_ps, _mm512_unpacklo_ps,
 };
 
 use half::bf16;
@@ -38,6 +39,9 @@ pub(super) trait Lanes: Copy {
     /// `self + a * b`, rounded once where the machine can.
     unsafe fn add_mul(self, a: Self, b: Self) -> Self;
     unsafe fn plus(self, other: Self) -> Self;
+    /// Reads `N` rows, `stride` numbers apart, of `N` numbers and writes them as columns:
+    /// `to_stride` numbers lie between two of the rows that are written.
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize);
     /// Asks for a number that is soon read or written; any address will do.
     fn prefetch(_: *const f32) {}
     /// The sum of the lanes of each vector: the upper half is added to the lower one until one lane
@@ -172,6 +176,37 @@ impl Lanes for __m512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: as above; the caller has 16 rows of 16 numbers on both sides.
+        unsafe {
+            let mut t: [Self; 16] = std::array::from_fn(|i| _mm512_loadu_ps(from.add(i * stride)));
+            // Within each quarter of 128 bits a transposition of 4 by 4,
+            for four in t.as_chunks_mut::<4>().0 {
+                let [a, b, c, d] = *four;
+                let (ab, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (cd, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                *four = [
+                    _mm512_shuffle_ps::<0x44>(ab, cd),
+                    _mm512_shuffle_ps::<0xee>(ab, cd),
+                    _mm512_shuffle_ps::<0x44>(ab_high, cd_high),
+                    _mm512_shuffle_ps::<0xee>(ab_high, cd_high),
+                ];
+            }
+            // then of the quarters.
+            for i in 0..4 {
+                let a = _mm512_shuffle_f32x4::<0x88>(t[i], t[i + 4]);
+                let b = _mm512_shuffle_f32x4::<0x88>(t[i + 8], t[i + 12]);
+                let c = _mm512_shuffle_f32x4::<0xdd>(t[i], t[i + 4]);
+                let d = _mm512_shuffle_f32x4::<0xdd>(t[i + 8], t[i + 12]);
+                let store = |j: usize, row| _mm512_storeu_ps(to.add(j * to_stride), row);
+                store(i, _mm512_shuffle_f32x4::<0x88>(a, b));
+                store(i + 4, _mm512_shuffle_f32x4::<0x88>(c, d));
+                store(i + 8, _mm512_shuffle_f32x4::<0xdd>(a, b));
+                store(i + 12, _mm512_shuffle_f32x4::<0xdd>(c, d));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_add_ps(self, other) }
@@ -257,6 +292,29 @@ impl Lanes for __m256 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: as above; the caller has 8 rows of 8 numbers on both sides.
+        unsafe {
+            let mut t: [Self; 8] = std::array::from_fn(|i| _mm256_loadu_ps(from.add(i * stride)));
+            for four in t.as_chunks_mut::<4>().0 {
+                let [a, b, c, d] = *four;
+                let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                *four = [
+                    _mm256_shuffle_ps::<0x44>(ab, cd),
+                    _mm256_shuffle_ps::<0xee>(ab, cd),
+                    _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                    _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+                ];
+            }
+            for i in 0..4 {
+                let store = |j: usize, row| _mm256_storeu_ps(to.add(j * to_stride), row);
+                store(i, _mm256_permute2f128_ps::<0x20>(t[i], t[i + 4]));
+                store(i + 4, _mm256_permute2f128_ps::<0x31>(t[i], t[i + 4]));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm256_add_ps(self, other) }
@@ -318,6 +376,15 @@ impl Lanes for [f32; 8] {
     #[inline(always)]
     unsafe fn sum4(vectors: [Self; 4]) -> [f32; 4] {
         vectors.map(|[a, b, c, d, e, f, g, h]| ((a + e) + (c + g)) + ((b + f) + (d + h)))
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..8 {
+            for j in 0..8 {
+                // SAFETY: the caller has 8 rows of 8 numbers on both sides.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * stride + j) };
+            }
+        }
     }
     #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {

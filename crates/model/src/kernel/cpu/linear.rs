@@ -10,7 +10,7 @@ use super::dots::dots;
 use super::lanes::Element;
 use super::matrix::{Rows, RowsMut, Size};
 use super::product::{Left, product};
-use super::{Output, buffer};
+use super::{Output, filled};
 
 /// Columns of y in a task.
 const TILE_COLUMNS: usize = 48;
@@ -55,27 +55,33 @@ impl Weight<'_> {
 /// x `[m, k]`, W `[n, k]` to y `[m, n]`.
 pub(crate) fn linear(x: &[f32], w: Weight<'_>, n: usize, k: usize) -> Vec<f32> {
     let m = x.len() / k.max(1);
-    let mut y = buffer(m * n);
-    linear_into(x, w, n, k, &mut y);
-    y
+    // SAFETY: all of y is written.
+    unsafe { filled(m * n, |y| linear_into(x, w, n, k, y)) }
 }
 
-/// As [`linear`], into a given y.
-pub(crate) fn linear_into(x: &[f32], w: Weight<'_>, n: usize, k: usize, y: &mut [f32]) {
+/// As [`linear`], into a given y, all of which is written.
+pub(crate) fn linear_into(
+    x: &[f32],
+    w: Weight<'_>,
+    n: usize,
+    k: usize,
+    y: &mut [MaybeUninit<f32>],
+) {
     match w {
         Weight::F32(w) => linear_of(x, w, n, k, y),
         Weight::Bf16(w) => linear_of(x, w, n, k, y),
     }
 }
 
-fn linear_of<T: Element>(x: &[f32], w: &[T], n: usize, k: usize, y: &mut [f32]) {
+fn linear_of<T: Element>(x: &[f32], w: &[T], n: usize, k: usize, y: &mut [MaybeUninit<f32>]) {
     if x.is_empty() || n == 0 {
+        y.fill(MaybeUninit::new(0.0));
         return;
     }
     let m = x.len() / k;
     assert!(x.len() == m * k && w.len() == n * k && y.len() == m * n, "shapes of a linear layer");
     let (depth, blocks) = (depth(k), m.div_ceil(TASK_ROWS));
-    let output = Output(y.as_mut_ptr());
+    let output = Output(y.as_mut_ptr().cast());
     let task = |copy: &mut Vec<f32>, task: usize| {
         let (i, j) = (task % blocks * TASK_ROWS, task / blocks * TILE_COLUMNS);
         let rows = i..(i + TASK_ROWS).min(m);
@@ -117,22 +123,32 @@ fn depth(k: usize) -> usize {
     k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(16)
 }
 
-/// dx `[m, k]` = dy `[m, n]` W `[n, k]`, added to what dx holds if `add`. All of dx is written.
-pub(crate) fn input_gradient(
+/// dx `[m, k]` = dy `[m, n]` W `[n, k]`.
+pub(crate) fn input_gradient(dy: &[f32], w: Weight<'_>, n: usize, k: usize) -> Vec<f32> {
+    // SAFETY: all of dx is written.
+    unsafe { filled(dy.len() / n.max(1) * k, |dx| input_gradient_into(dy, w, n, k, dx)) }
+}
+
+/// As [`input_gradient`], into a given dx, all of which is written.
+pub(crate) fn input_gradient_into(
     dy: &[f32],
     w: Weight<'_>,
     n: usize,
     k: usize,
     dx: &mut [MaybeUninit<f32>],
-    add: bool,
 ) {
     let size = Size { m: dy.len() / n.max(1), n: k, k: n };
-    product(Left::Rows(dy), w, size, dx, add);
+    product(Left::Rows(dy), w, size, dx, false);
 }
 
-/// dW `[n, k]` = dyᵀ x with dy `[m, n]` and x `[m, k]`, added to what dW holds if `add`. All of dW is
-/// written.
-pub(crate) fn weight_gradient(
+/// dW `[n, k]` = dyᵀ x with dy `[m, n]` and x `[m, k]`.
+pub(crate) fn weight_gradient(x: &[f32], dy: &[f32], n: usize, k: usize) -> Vec<f32> {
+    // SAFETY: all of dW is written.
+    unsafe { filled(n * k, |dw| weight_gradient_into(x, dy, n, k, dw, false)) }
+}
+
+/// As [`weight_gradient`], added to what dW holds if `add`. All of dW is written.
+pub(crate) fn weight_gradient_into(
     x: &[f32],
     dy: &[f32],
     n: usize,
@@ -222,17 +238,15 @@ mod tests {
                     assert!(distance < 1e-5 * m.max(n).max(10) as f64, "{m} x {n} x {k}");
                 }
             };
-            for add in [false, true] {
-                let before = if add { 0.5 } else { 0.0 };
-                for (weight, w) in [(Weight::F32(&w), &w), (Weight::Bf16(&half), &wide)] {
-                    let mut dx = vec![0.5; m * k];
-                    input_gradient(&dy, weight, n, k, written(&mut dx), add);
-                    close(&dx, before, product(&dy, &transposed(w, n), n));
-                }
-                let mut dw = vec![0.5; n * k];
-                weight_gradient(&x, &dy, n, k, written(&mut dw), add);
-                close(&dw, before, product(&transposed(&dy, m), &transposed(&x, m), m));
+            for (weight, w) in [(Weight::F32(&w), &w), (Weight::Bf16(&half), &wide)] {
+                let dx = input_gradient(&dy, weight, n, k);
+                close(&dx, 0.0, product(&dy, &transposed(w, n), n));
             }
+            let expected = product(&transposed(&dy, m), &transposed(&x, m), m);
+            close(&weight_gradient(&x, &dy, n, k), 0.0, expected.clone());
+            let mut dw = vec![0.5; n * k];
+            weight_gradient_into(&x, &dy, n, k, written(&mut dw), true);
+            close(&dw, 0.5, expected);
         }
     }
 
@@ -242,9 +256,8 @@ mod tests {
         let (m, n, k) = (300, 200, 700);
         let (x, w, dy) = (numbers(m * k, 1), numbers(n * k, 2), numbers(m * n, 3));
         let all = || {
-            let (mut dx, mut dw) = (vec![0.0; m * k], vec![0.0; n * k]);
-            input_gradient(&dy, Weight::F32(&w), n, k, written(&mut dx), false);
-            weight_gradient(&x, &dy, n, k, written(&mut dw), false);
+            let dx = input_gradient(&dy, Weight::F32(&w), n, k);
+            let dw = weight_gradient(&x, &dy, n, k);
             [linear(&x, Weight::F32(&w), n, k), dx, dw]
         };
         let with = |threads| {

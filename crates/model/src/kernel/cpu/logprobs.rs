@@ -10,7 +10,7 @@
 
 use rayon::prelude::*;
 
-use super::linear::{Weight, input_gradient, linear_into, weight_gradient};
+use super::linear::{Weight, input_gradient_into, linear_into, weight_gradient_into};
 use super::simd::{exp, max, simd, tanh};
 use super::{buffer, written};
 use crate::kernel::{Objective, Wanted};
@@ -140,7 +140,7 @@ fn walk<const N: usize>(
     let mut out = vec![[0.0; N]; rows];
     for (part, (h, out)) in h.chunks(chunk * dim).zip(out.chunks_mut(chunk)).enumerate() {
         let z = &mut z[..out.len() * vocabulary];
-        linear_into(h, weight, vocabulary, dim, z);
+        linear_into(h, weight, vocabulary, dim, written(z));
         let each = z.par_chunks_mut(vocabulary).zip(out.par_iter_mut()).enumerate();
         each.for_each(|(row, (z, out))| {
             cap_logits(z, head.scale, head.softcap);
@@ -148,10 +148,10 @@ fn walk<const N: usize>(
         });
         if let Some(dh) = &mut sums.dh {
             let dh = &mut dh[part * chunk * dim..][..h.len()];
-            input_gradient(z, weight, vocabulary, dim, written(dh), false);
+            input_gradient_into(z, weight, vocabulary, dim, written(dh));
         }
         if let Some(dw) = &mut sums.dw {
-            weight_gradient(h, z, vocabulary, dim, written(dw), part > 0);
+            weight_gradient_into(h, z, vocabulary, dim, written(dw), part > 0);
         }
     }
     out.into_flattened()

@@ -18,17 +18,20 @@
 use std::mem::MaybeUninit;
 
 pub(crate) mod attention;
+pub(crate) mod attention_backward;
 mod dots;
-pub(crate) mod elementwise;
+pub(crate) mod gated;
 mod lanes;
 pub(crate) mod linear;
 pub(crate) mod logprobs;
 pub(crate) mod lora;
 mod matrix;
+pub(crate) mod norm;
 pub(crate) mod optimizer;
 mod pack;
 mod product;
 pub(crate) mod quantized;
+pub(crate) mod rotary;
 mod simd;
 mod unpack;
 mod weighted;
@@ -40,6 +43,18 @@ pub(crate) use linear::{Weight, linear};
 pub(crate) fn buffer(n: usize) -> Vec<f32> {
     // A zeroed allocation of this size comes from fresh pages: nothing is written here.
     vec![0.0; n]
+}
+
+/// A vector of `n` numbers that `write` writes.
+///
+/// # Safety
+/// `write` has to write all of them.
+unsafe fn filled(n: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(n);
+    write(&mut numbers.spare_capacity_mut()[..n]);
+    // SAFETY: the caller's.
+    unsafe { numbers.set_len(n) };
+    numbers
 }
 
 /// Numbers that are there already, to be added to or written anew.

@@ -44,3 +44,45 @@ pub(super) unsafe fn pack_in<L: Lanes>(from: Rows<f32>, size: Size, to: *mut f32
         }
     }
 }
+
+levels! {
+    /// Transposes `size.k` rows of `size.n` numbers into panels of `size.m` of the rows, `stride`
+    /// numbers apart: what was a row becomes a column.
+    ///
+    /// # Safety
+    /// The rows exist, and so do all the panels, of which the last one may stay unfilled.
+    pub(super) unsafe fn pack_transposed(
+        from: Rows<f32>,
+        size: Size,
+        to: *mut f32,
+        stride: usize,
+    ) by transposed_in
+}
+
+#[inline(always)]
+pub(super) unsafe fn transposed_in<L: Lanes>(
+    from: Rows<f32>,
+    size: Size,
+    to: *mut f32,
+    stride: usize,
+) {
+    let Size { m: width, n: columns, k: rows } = size;
+    for row in (0..rows).step_by(L::N) {
+        let count = L::N.min(rows - row);
+        let whole = if count == L::N { columns / L::N * L::N } else { 0 };
+        // SAFETY: the caller's: the rows exist, and their columns in the panel; a panel's width is
+        // a multiple of a vector's.
+        unsafe {
+            let from = from.from(row);
+            let to = to.add(row / width * stride + row % width);
+            for c in (0..whole).step_by(L::N) {
+                L::transpose(from.start.add(c), from.stride, to.add(c * width), width);
+            }
+            for c in whole..columns {
+                for i in 0..count {
+                    *to.add(c * width + i) = *from.from(i).start.add(c);
+                }
+            }
+        }
+    }
+}

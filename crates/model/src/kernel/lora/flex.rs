@@ -6,7 +6,7 @@ use burn::tensor::Shape;
 
 use super::{Form, LoraKernels, reference};
 use crate::kernel::cpu::lora::{self as cpu, Factors};
-use crate::kernel::flex::{contiguous, is_f32, slice, tensor, weight};
+use crate::kernel::flex::{contiguous, is_f32, slice, tensor, weight, with_width};
 use crate::kernel::random::{Dropout, Stream};
 
 fn factors<'a>(a: &'a FlexTensor, b: &'a FlexTensor, form: Form) -> Factors<'a> {
@@ -14,12 +14,6 @@ fn factors<'a>(a: &'a FlexTensor, b: &'a FlexTensor, form: Form) -> Factors<'a> 
     assert_eq!(b.shape()[1], rank, "the ranks of the factors of an update");
     let Form { scale, dropout, .. } = form;
     Factors { a: slice(a), b: slice(b), inner, rank, out, scale, dropout }
-}
-
-fn with_width(mut shape: Shape, width: usize) -> Shape {
-    let last = shape.num_dims() - 1;
-    shape[last] = width;
-    shape
 }
 
 impl LoraKernels for Flex {
