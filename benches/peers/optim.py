@@ -93,7 +93,7 @@ def main():
     if args.peer:
         peer(args.steps, args.threads)
         return
-    ours = [args.ours] if args.ours else ["cargo", "bench", "--quiet", "-p", "posttrain-train", "--bench", "optim", "--"]
+    ours = [args.ours] if args.ours else ["cargo", "bench", "--quiet", "--workspace", "--bench", "optim", "--"]
     theirs = [sys.executable, __file__, "--peer", "--steps", str(args.steps), "--threads", str(args.threads)]
     seconds = {}
     for _ in range(args.rounds):

@@ -139,3 +139,9 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
         false
     }
 }
+
+/// Runs work of many kernels on a thread of rayon's pool, if the device is the CPU: there each kernel
+/// starts with half of its work, where another thread would hand it over and sleep.
+pub(crate) fn in_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    if is_cpu(device) { rayon::scope(|_| work()) } else { work() }
+}

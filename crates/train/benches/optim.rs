@@ -4,33 +4,15 @@
 //! Prints one line of JSON for each measurement; the argument is the number of rounds.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measurements")]
 
-use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{DType, Tensor};
-use posttrain_model::config::Config;
-use posttrain_model::{Decoder, Gradients, device};
+use posttrain_model::{Decoder, Gradients};
 use posttrain_train::optim::{Optimizer, OptimizerConfig, OptimizerName, clip_global_norm};
 
-fn model() -> Decoder {
-    let json = serde_json::json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "hidden_size": 512,
-        "intermediate_size": 1408,
-        "max_position_embeddings": 2048,
-        "num_attention_heads": 8,
-        "num_hidden_layers": 8,
-        "num_key_value_heads": 4,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": false,
-        "vocab_size": 8192,
-    });
-    let config = Config::from_json(Path::new("config.json"), &json).unwrap();
-    Decoder::random(&config, 0.02, 1, &device::open("flex").unwrap()).unwrap()
-}
+mod support;
+
+use support::llama_32m;
 
 /// Gradients of the size of one hundredth.
 fn gradients(model: &Decoder) -> Gradients {
@@ -53,7 +35,7 @@ fn timed(name: &str, work: impl FnOnce()) {
 
 fn main() {
     let rounds: usize = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1);
-    let start = model();
+    let start = llama_32m();
     let gradients = gradients(&start);
     for optim in [
         OptimizerName::AdamW,

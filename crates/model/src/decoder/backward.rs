@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::places::Places;
 use super::{Batch, Decoder, Gradients};
+use crate::device::in_pool;
 
 /// What the backward pass keeps of the forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,12 +51,12 @@ impl Decoder {
         noise: Option<Noise>,
         activations: Activations,
         gradients: &mut Gradients,
-        head: impl FnOnce(Tensor<3>, &mut Gradients) -> Tensor<3>,
+        head: impl FnOnce(Tensor<3>, &mut Gradients) -> Tensor<3> + Send,
     ) {
-        match activations {
+        in_pool(&self.device(), || match activations {
             Activations::Keep => self.backward_kept(batch, noise, gradients, head),
             Activations::Recompute => self.backward_recomputed(batch, noise, gradients, head),
-        }
+        });
     }
 
     fn backward_kept(
