@@ -140,8 +140,18 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
     }
 }
 
-/// Runs work of many kernels on a thread of rayon's pool, if the device is the CPU: there each kernel
-/// starts with half of its work, where another thread would hand it over and sleep.
-pub(crate) fn in_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+/// Runs work of many steps on a thread of rayon's pool, if the device is the CPU. There it takes part in
+/// each operation and the other threads stay awake in between; from elsewhere each operation is handed
+/// over to threads that have to be woken. A recipe's loop belongs in here.
+///
+/// ```
+/// use posttrain_model::device;
+///
+/// let device = device::open("flex")?;
+/// let sum = device::in_pool(&device, || (0..10).sum::<i32>());
+/// assert_eq!(sum, 45);
+/// # Ok::<(), posttrain_model::Error>(())
+/// ```
+pub fn in_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
     if is_cpu(device) { rayon::scope(|_| work()) } else { work() }
 }

@@ -8,7 +8,8 @@ mod support;
 
 use std::time::Instant;
 
-use posttrain_model::{Activations, Batch, Gradients, Objective, Targets};
+use posttrain_model::device::in_pool;
+use posttrain_model::{Activations, Batch, Decoder, Gradients, Objective, Targets};
 use posttrain_train::optim::{Optimizer, OptimizerConfig, OptimizerName, clip_global_norm};
 use support::llama_32m;
 
@@ -29,7 +30,11 @@ fn peak_mib() -> f64 {
 
 fn main() {
     let Some(steps) = std::env::args().find_map(|argument| argument.parse().ok()) else { return };
-    let mut model = llama_32m();
+    let model = llama_32m();
+    in_pool(&model.device(), || run(model, steps));
+}
+
+fn run(mut model: Decoder, steps: usize) {
     let config = OptimizerConfig { optim: OptimizerName::AdamW, ..OptimizerConfig::default() };
     let mut optimizer = Optimizer::new(&config, 1e-4, &model).unwrap();
     for step in 0usize..steps {

@@ -9,6 +9,7 @@
 
 use std::time::Instant;
 
+use posttrain_model::device::in_pool;
 use posttrain_model::{Activations, Decoder, Gradients, Noise, Objective};
 
 use crate::config::SftConfig;
@@ -25,6 +26,19 @@ use crate::weights::Weights;
 /// # Errors
 /// [`Error::NotFinite`] for a loss or gradient that is not a number, and those of [`Run`].
 pub fn sft(
+    model: Decoder,
+    weights: &Weights,
+    batches: &mut Batches,
+    validation: Option<&Batches>,
+    config: &SftConfig,
+    info: RunInfo,
+    run: &mut Run<'_>,
+) -> Result<Decoder, Error> {
+    let device = model.device();
+    in_pool(&device, || recipe(model, weights, batches, validation, config, info, run))
+}
+
+fn recipe(
     mut model: Decoder,
     weights: &Weights,
     batches: &mut Batches,

@@ -5,7 +5,6 @@ use burn::tensor::Tensor;
 
 use super::places::Places;
 use super::{Batch, Decoder, Gradients};
-use crate::device::in_pool;
 
 /// What the backward pass keeps of the forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,12 +50,12 @@ impl Decoder {
         noise: Option<Noise>,
         activations: Activations,
         gradients: &mut Gradients,
-        head: impl FnOnce(Tensor<3>, &mut Gradients) -> Tensor<3> + Send,
+        head: impl FnOnce(Tensor<3>, &mut Gradients) -> Tensor<3>,
     ) {
-        in_pool(&self.device(), || match activations {
+        match activations {
             Activations::Keep => self.backward_kept(batch, noise, gradients, head),
             Activations::Recompute => self.backward_recomputed(batch, noise, gradients, head),
-        });
+        }
     }
 
     fn backward_kept(

@@ -46,7 +46,6 @@ pub(crate) use weight::plain;
 use crate::adapter::Adapters;
 use crate::checkpoint::Dtype;
 use crate::config::Config;
-use crate::device::in_pool;
 use crate::error::Error;
 use crate::kernel;
 use places::{Layout, Places};
@@ -157,15 +156,13 @@ impl Decoder {
         noise: Option<Noise>,
     ) -> Tensor<3> {
         let device = self.device();
-        in_pool(&device, || {
-            let places = Places::new(&self.config, layout, noise, self.compute, &device);
-            let mut x = self.embed(ids, layout.shape(), noise);
-            for (index, block) in self.model.layers.iter().enumerate() {
-                let kv = cache.as_mut().map(|cache| cache.layer(index));
-                x = block.forward(x, &self.config, index, &places, kv);
-            }
-            self.model.norm.forward(x, &self.config)
-        })
+        let places = Places::new(&self.config, layout, noise, self.compute, &device);
+        let mut x = self.embed(ids, layout.shape(), noise);
+        for (index, block) in self.model.layers.iter().enumerate() {
+            let kv = cache.as_mut().map(|cache| cache.layer(index));
+            x = block.forward(x, &self.config, index, &places, kv);
+        }
+        self.model.norm.forward(x, &self.config)
     }
 
     fn embed(&self, ids: &[u32], [batch, time]: [usize; 2], noise: Option<Noise>) -> Tensor<3> {

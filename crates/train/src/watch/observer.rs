@@ -34,7 +34,7 @@ use crate::error::Error;
 /// # Ok::<(), Error>(())
 /// ```
 #[expect(clippy::missing_errors_doc, reason = "said once, above: the observer cannot do its work")]
-pub trait Observer {
+pub trait Observer: Send {
     /// Before the first step.
     fn start(&mut self, run: &RunInfo) -> Result<(), Error> {
         let _ = run;

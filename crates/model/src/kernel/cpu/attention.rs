@@ -10,10 +10,9 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::dots::dots;
 use super::matrix::{Rows, RowsMut, Size, Strided};
+use super::parallel::each_with;
 use super::simd::{exp_sum, max, simd, tanh};
 use super::weighted::weighted;
 use super::{Output, buffer};
@@ -161,7 +160,7 @@ fn forward(
         attend(q, &k[sequence..], &v[sequence..], visible, &group, a, scores, output);
     };
     let tasks = if queries == 1 { batch * kv_heads } else { batch * heads * blocks };
-    (0..tasks).into_par_iter().for_each_init(Vec::new, task);
+    each_with(tasks, Vec::new, task);
     o
 }
 

@@ -13,11 +13,10 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::attention::{Attention, Visible};
 use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::pack::pack_transposed;
+use super::parallel::{each_part, each_with};
 use super::simd::{exp, simd, tanh};
 use super::weighted::{Tile, weighted, weighted_panels};
 use super::{Output, buffer};
@@ -84,20 +83,19 @@ pub(crate) fn attention_backward(
         let (chunk, head) = (task / (sequences * kv_heads), task % (sequences * kv_heads));
         backward.task(head / kv_heads, head % kv_heads, chunk, space);
     };
-    (0..chunks * sequences * kv_heads).into_par_iter().for_each_init(Space::default, task);
+    each_with(chunks * sequences * kv_heads, Space::default, task);
 
     let row = heads * dim;
     let mut dq = dq.into_iter();
     let mut sum = dq.next().filter(|_| wanted[0]);
     for (index, part) in dq.enumerate() {
         let Some(sum) = &mut sum else { break };
-        sum.par_chunks_mut(row).zip(part.par_chunks(row)).enumerate().for_each(
-            |(place, (sum, part))| {
-                if chunks_of(place).len() > index + 1 {
-                    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-                }
-            },
-        );
+        each_part(sum, row, |place, sum| {
+            if chunks_of(place).len() > index + 1 {
+                let part = &part[place * row..(place + 1) * row];
+                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
+        });
     }
     [sum, dk, dv]
 }

@@ -2,10 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
+use super::parallel::each_part;
 use super::simd::{exp, simd, tanh};
-use super::{filled, grain};
+use super::{Output, filled, grain};
 use crate::config::Activation;
 
 /// √(2/π) and the cubic coefficient of the tanh form of GELU (Hendrycks & Gimpel 2016,
@@ -72,9 +71,10 @@ pub(crate) fn gated(g: &[f32], u: &[f32], activation: Activation) -> Option<Vec<
     // SAFETY: every number is written.
     let y = unsafe {
         filled(g.len(), |y| {
-            y.par_chunks_mut(part)
-                .zip(g.par_chunks(part).zip(u.par_chunks(part)))
-                .for_each(|(y, (g, u))| loop_(g, u, y));
+            each_part(y, part, |i, y| {
+                let here = i * part..i * part + y.len();
+                loop_(&g[here.clone()], &u[here], y);
+            });
         })
     };
     Some(y)
@@ -100,11 +100,13 @@ pub(crate) fn gated_backward(
     unsafe {
         let du = filled(n, |du| {
             dg = filled(n, |dg| {
-                let inputs = g.par_chunks(part).zip(u.par_chunks(part)).zip(dy.par_chunks(part));
-                dg.par_chunks_mut(part)
-                    .zip(du.par_chunks_mut(part))
-                    .zip(inputs)
-                    .for_each(|((dg, du), ((g, u), dy))| loop_(g, u, dy, dg, du));
+                let du = Output(du.as_mut_ptr());
+                each_part(dg, part, |i, dg| {
+                    let here = i * part..i * part + dg.len();
+                    // SAFETY: these numbers of du belong to this task alone.
+                    let du = std::slice::from_raw_parts_mut(du.get().add(here.start), dg.len());
+                    loop_(&g[here.clone()], &u[here.clone()], &dy[here], dg, du);
+                });
             });
         });
         Some((dg, du))

@@ -4,11 +4,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use half::bf16;
-use rayon::prelude::*;
 
 use super::dots::dots;
 use super::lanes::Element;
 use super::matrix::{Rows, RowsMut, Size};
+use super::parallel::each_with;
 use super::product::{Left, product};
 use super::{Output, filled};
 
@@ -114,7 +114,7 @@ fn linear_of<T: Element>(x: &[f32], w: &[T], n: usize, k: usize, y: &mut [MaybeU
         }
     };
     let tasks = blocks * n.div_ceil(TILE_COLUMNS);
-    (0..tasks).into_par_iter().for_each_init(Vec::new, task);
+    each_with(tasks, Vec::new, task);
 }
 
 /// Numbers of a row in one pass: equal parts of at most [`DEPTH`], so that the rows of a tile in

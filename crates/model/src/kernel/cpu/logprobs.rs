@@ -8,11 +8,10 @@
 //! ∂l/∂zⱼ = pⱼ − (1 − ε) δⱼₜ − ε / V          ε of label smoothing; times p[t] of DFT
 //! ```
 
-use rayon::prelude::*;
-
 use super::linear::{Weight, input_gradient_into, linear_into, weight_gradient_into};
+use super::parallel::each_part;
 use super::simd::{exp, max, simd, tanh};
-use super::{buffer, written};
+use super::{Output, buffer, written};
 use crate::kernel::{Objective, Wanted};
 
 /// Logits that exist at a time.
@@ -141,10 +140,14 @@ fn walk<const N: usize>(
     for (part, (h, out)) in h.chunks(chunk * dim).zip(out.chunks_mut(chunk)).enumerate() {
         let z = &mut z[..out.len() * vocabulary];
         linear_into(h, weight, vocabulary, dim, written(z));
-        let each = z.par_chunks_mut(vocabulary).zip(out.par_iter_mut()).enumerate();
-        each.for_each(|(row, (z, out))| {
+        let z_rows = Output(z.as_mut_ptr());
+        each_part(out, 1, |row, out| {
+            // SAFETY: a row for each of `out`, and no other task has it.
+            let z = unsafe {
+                std::slice::from_raw_parts_mut(z_rows.get().add(row * vocabulary), vocabulary)
+            };
             cap_logits(z, head.scale, head.softcap);
-            *out = of_row(part * chunk + row, z);
+            out[0] = of_row(part * chunk + row, z);
         });
         if let Some(dh) = &mut sums.dh {
             let dh = &mut dh[part * chunk * dim..][..h.len()];

@@ -29,6 +29,7 @@ mod matrix;
 pub(crate) mod norm;
 pub(crate) mod optimizer;
 mod pack;
+mod parallel;
 mod product;
 pub(crate) mod quantized;
 pub(crate) mod rotary;
@@ -92,17 +93,17 @@ fn grain(rows: usize) -> usize {
 
 /// A pointer into an output of which several threads write disjoint parts.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
+struct Output<T = f32>(*mut T);
 
 // SAFETY: the pointer is only written by functions of this module, and each task is given a part of
 // the output that no other task touches.
-unsafe impl Send for Output {}
+unsafe impl<T: Send> Send for Output<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Output {}
+unsafe impl<T: Send> Sync for Output<T> {}
 
-impl Output {
+impl<T> Output<T> {
     /// The pointer; a method, so that closures capture the whole struct.
-    fn get(self) -> *mut f32 {
+    fn get(&self) -> *mut T {
         self.0
     }
 }

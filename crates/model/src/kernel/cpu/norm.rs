@@ -7,8 +7,7 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
+use super::parallel::each_part;
 use super::simd::{dot, simd};
 use super::{filled, grain};
 use crate::kernel::Wanted;
@@ -39,9 +38,9 @@ pub(crate) fn rms_norm(x: &[f32], w: &[f32], eps: f32, offset: f32) -> Vec<f32> 
     // SAFETY: every row is written.
     unsafe {
         filled(x.len(), |y| {
-            y.par_chunks_mut(part)
-                .zip(x.par_chunks(part))
-                .for_each(|(y, x)| rows_of_norm(x, w, eps, offset, y));
+            each_part(y, part, |i, y| {
+                rows_of_norm(&x[i * part..][..y.len()], w, eps, offset, y);
+            });
         })
     }
 }
@@ -95,21 +94,20 @@ pub(crate) fn rms_norm_backward(
     // SAFETY: every row is written.
     let dx = wanted.input.then(|| unsafe {
         filled(x.len(), |dx| {
-            dx.par_chunks_mut(part)
-                .zip(x.par_chunks(part).zip(dy.par_chunks(part)))
-                .for_each(|(dx, (x, dy))| rows_of_dx(x, w, dy, eps, offset, dx));
+            each_part(dx, part, |i, dx| {
+                let here = i * part..i * part + dx.len();
+                rows_of_dx(&x[here.clone()], w, &dy[here], eps, offset, dx);
+            });
         })
     });
     let dw = wanted.weight.then(|| {
-        let of_part = |(x, dy): (&[f32], &[f32])| {
-            let mut dw = vec![0.0; d];
-            rows_of_dw(x, dy, eps, &mut dw);
-            dw
-        };
-        let parts = x.par_chunks(ROWS * d).zip(dy.par_chunks(ROWS * d));
-        let parts: Vec<Vec<f32>> = parts.map(of_part).collect();
+        let mut parts = vec![0.0; x.len().div_ceil(ROWS * d) * d];
+        each_part(&mut parts, d, |i, dw| {
+            let here = i * ROWS * d..((i + 1) * ROWS * d).min(x.len());
+            rows_of_dw(&x[here.clone()], &dy[here], eps, dw);
+        });
         let mut dw = vec![0.0; d];
-        for part in parts {
+        for part in parts.chunks_exact(d) {
             dw.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
         dw

@@ -6,12 +6,11 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::Output;
 use super::linear::Weight;
 use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::pack::pack;
+use super::parallel::each_with;
 use super::weighted::{Tile, weighted_panels};
 
 /// Terms of a sum in one pass.
@@ -55,7 +54,7 @@ pub(super) fn product(
     let [rows, columns] = part_of(size, tile, rayon::current_num_threads());
     let (down, across) = (m.div_ceil(rows), n.div_ceil(columns));
     let output = Output(y.as_mut_ptr().cast());
-    (0..down * across).into_par_iter().for_each_init(Space::default, |space, task| {
+    each_with(down * across, Space::default, |space, task| {
         let (i, j) = (task / across * rows, task % across * columns);
         let (i, j) = (i..(i + rows).min(m), j..(j + columns).min(n));
         for from in j.clone().step_by(COLUMNS) {

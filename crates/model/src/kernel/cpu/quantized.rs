@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::dots::dots;
 use super::linear::Weight;
 use super::matrix::{Rows, RowsMut, Size, Strided};
+use super::parallel::{each_part, each_with};
 use super::simd::simd;
 use super::unpack::unpack;
 use super::weighted::weighted;
@@ -117,10 +118,10 @@ pub(crate) fn dequantize(w: &Matrix<'_>, rows: usize) -> Vec<f32> {
     let k = w.columns;
     let mut dense = buffer(rows * k);
     let part = (1_usize << 16).div_ceil(k.max(1));
-    dense.par_chunks_mut(part * k).enumerate().for_each_init(Vec::new, |wide, (i, dense)| {
-        let from = i * part;
-        w.tile(from..from + dense.len() / k, 0..k, wide);
-        dense.copy_from_slice(wide);
+    each_part(&mut dense, part * k, |i, dense| {
+        let (from, mut wide) = (i * part, Vec::new());
+        w.tile(from..from + dense.len() / k, 0..k, &mut wide);
+        dense.copy_from_slice(&wide);
     });
     dense
 }
@@ -159,7 +160,7 @@ pub(crate) fn linear(x: &[f32], w: &Matrix<'_>, n: usize) -> Vec<f32> {
         }
     };
     let tasks = m.div_ceil(TILE_ROWS) * strips;
-    (0..tasks).into_par_iter().for_each_init(Vec::new, task);
+    each_with(tasks, Vec::new, task);
     y
 }
 
@@ -185,7 +186,7 @@ pub(crate) fn input_gradient(dy: &[f32], w: &Matrix<'_>, n: usize) -> Vec<f32> {
         }
     };
     if m > 0 {
-        (0..k.div_ceil(GRADIENT_WIDTH)).into_par_iter().for_each_init(Vec::new, task);
+        each_with(k.div_ceil(GRADIENT_WIDTH), Vec::new, task);
     }
     dx
 }

@@ -3,9 +3,8 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use super::filled;
+use super::parallel::each_part;
 use super::simd::simd;
 
 /// Which way.
@@ -52,15 +51,18 @@ pub(crate) fn rotary(
 ) -> Vec<f32> {
     let row = heads * dim;
     assert!(x.len() * half == cos.len() * row && cos.len() == sin.len(), "shapes of a rotation");
+    let part = (8192 / row.max(1)).max(1);
     let sign = if turn == Turn::Forth { 1.0 } else { -1.0 };
     // SAFETY: every head of every position is written.
     unsafe {
         filled(x.len(), |y| {
-            y.par_chunks_mut(row)
-                .zip(x.par_chunks(row))
-                .zip(cos.par_chunks(half).zip(sin.par_chunks(half)))
-                .with_min_len((8192 / row).max(1))
-                .for_each(|((y, x), (cos, sin))| rotate_heads(x, cos, sin, sign, dim, y));
+            each_part(y, part * row, |i, y| {
+                for (place, y) in (i * part..).zip(y.chunks_exact_mut(row)) {
+                    let angles = place * half..(place + 1) * half;
+                    let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
+                    rotate_heads(&x[place * row..][..row], cos, sin, sign, dim, y);
+                }
+            });
         })
     }
 }
