@@ -99,6 +99,7 @@ struct Answer {
 }
 
 fn main() -> ExitCode {
+    device::keep_freed_memory();
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

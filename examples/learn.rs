@@ -59,6 +59,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    device::keep_freed_memory();
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -86,6 +86,7 @@ struct Scored<'a> {
 }
 
 fn main() -> ExitCode {
+    device::keep_freed_memory();
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

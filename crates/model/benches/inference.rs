@@ -51,6 +51,7 @@ fn main() {
     // `cargo bench` adds `--bench`; `cargo test --benches` runs without arguments: nothing to do.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let [mode, folder, rounds] = arguments.as_slice() else { return };
+    device::keep_freed_memory();
     let rounds: usize = rounds.parse().unwrap();
     let device = device::open("flex").unwrap();
     let model = Decoder::load(folder, &device).unwrap();

@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 
 use crate::error::Error;
+pub use crate::kernel::cpu::memory::keep_freed_memory;
 
 /// The environment variable that names the device where a program's `--device` does not.
 pub const ENVIRONMENT: &str = "POSTTRAIN_DEVICE";

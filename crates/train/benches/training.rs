@@ -8,7 +8,7 @@ mod support;
 
 use std::time::Instant;
 
-use posttrain_model::device::in_pool;
+use posttrain_model::device::{in_pool, keep_freed_memory};
 use posttrain_model::{Activations, Batch, Decoder, Gradients, Objective, Targets};
 use posttrain_train::optim::{Optimizer, OptimizerConfig, OptimizerName, clip_global_norm};
 use support::llama_32m;
@@ -30,6 +30,7 @@ fn peak_mib() -> f64 {
 
 fn main() {
     let Some(steps) = std::env::args().find_map(|argument| argument.parse().ok()) else { return };
+    keep_freed_memory();
     let model = llama_32m();
     in_pool(&model.device(), || run(model, steps));
 }

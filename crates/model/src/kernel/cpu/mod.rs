@@ -15,8 +15,6 @@
     reason = "bodies must be inlined into the functions that are compiled for the machine's vectors"
 )]
 
-use std::mem::MaybeUninit;
-
 pub(crate) mod attention;
 pub(crate) mod attention_backward;
 mod dots;
@@ -26,6 +24,7 @@ pub(crate) mod linear;
 pub(crate) mod logprobs;
 pub(crate) mod lora;
 mod matrix;
+pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod optimizer;
 mod pack;
@@ -39,52 +38,8 @@ mod weighted;
 
 pub(crate) use attention::{Attention, attention};
 pub(crate) use linear::{Weight, linear};
-
-/// A vector of `n` numbers that the caller writes before it reads them.
-pub(crate) fn buffer(n: usize) -> Vec<f32> {
-    // A zeroed allocation of this size comes from fresh pages: nothing is written here.
-    let numbers = vec![0.0; n];
-    in_large_pages(&numbers);
-    numbers
-}
-
-/// Asks the system to bring in the memory of a long vector 2 MiB at a time, when it is touched first:
-/// the memory of a training step is fresh in each step.
-fn in_large_pages(numbers: &Vec<f32>) {
-    #[cfg(target_os = "linux")]
-    if numbers.capacity() >= 1 << 18 {
-        let page = 4096;
-        let start = numbers.as_ptr().addr().next_multiple_of(page);
-        let end = (numbers.as_ptr().addr() + numbers.capacity() * size_of::<f32>()) / page * page;
-        // SAFETY: whole pages of our own memory, whose content this advice does not change. It may be
-        // refused, for it is advice.
-        unsafe {
-            let start = numbers.as_ptr().with_addr(start).cast_mut().cast();
-            libc::madvise(start, end - start.addr(), libc::MADV_HUGEPAGE);
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = numbers;
-}
-
-/// A vector of `n` numbers that `write` writes.
-///
-/// # Safety
-/// `write` has to write all of them.
-unsafe fn filled(n: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
-    let mut numbers = Vec::with_capacity(n);
-    in_large_pages(&numbers);
-    write(&mut numbers.spare_capacity_mut()[..n]);
-    // SAFETY: the caller's.
-    unsafe { numbers.set_len(n) };
-    numbers
-}
-
-/// Numbers that are there already, to be added to or written anew.
-fn written(numbers: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the same layout; the callee only ever writes numbers.
-    unsafe { &mut *(std::ptr::from_mut(numbers) as *mut [MaybeUninit<f32>]) }
-}
+pub(crate) use memory::buffer;
+use memory::{filled, written};
 
 /// Rows per task: about four tasks for each thread.
 fn grain(rows: usize) -> usize {
