@@ -38,9 +38,11 @@ pub fn choose(argument: Option<&str>) -> Result<Device, Error> {
 
 /// A device by name: `flex` (the CPU), `vulkan`, `wgpu` or `cuda`, the last three with a number behind
 /// a colon where there are several: `cuda:1`, or `vulkan:1` for the second discrete GPU. `wgpu:cpu` is a software
-/// device, which is never chosen by itself. Where the feature `vulkan` is compiled in, software devices are refused:
-/// the SPIR-V that burn 0.22.1 writes for devices without `VK_KHR_workgroup_memory_explicit_layout` declares shared
-/// memory as a pointer to itself, and matrix products come out wrong. The WGSL of `wgpu` is right.
+/// device, which is never chosen by itself.
+///
+/// Where the feature `vulkan` is compiled in, software devices are refused: the SPIR-V that burn 0.22.1 writes for
+/// devices without `VK_KHR_workgroup_memory_explicit_layout` declares shared memory as a pointer to itself, and
+/// matrix products come out wrong. The WGSL of `wgpu` is right on the same devices.
 ///
 /// ```
 /// use posttrain_model::device;
@@ -70,11 +72,16 @@ pub fn open(name: &str) -> Result<Device, Error> {
     let adapter = match index.map(str::parse) {
         None => Adapter::Best,
         Some(Ok(number)) => Adapter::Number(number),
-        Some(Err(_)) if index == Some("cpu") && cfg!(feature = "vulkan") => {
-            let reason = "with the feature `vulkan` products are wrong on software devices";
-            return Err(fail(&format!("{reason}; build with the feature `wgpu` and without it")));
+        Some(Err(_)) if index == Some("cpu") && ["vulkan", "wgpu"].contains(&kind) => {
+            if cfg!(feature = "vulkan") {
+                let reason =
+                    "with the feature `vulkan` matrix products are wrong on software devices";
+                return Err(fail(&format!(
+                    "{reason}; use a build with `wgpu` and without `vulkan`"
+                )));
+            }
+            Adapter::Software
         }
-        Some(Err(_)) if index == Some("cpu") => Adapter::Software,
         Some(Err(_)) => return Err(fail("what follows the colon is not a number")),
     };
     match kind {
