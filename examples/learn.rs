@@ -42,10 +42,10 @@ struct Cli {
     #[arg(long, default_value = "runs/learn")]
     out: PathBuf,
     /// Steps of the first training.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 400)]
     pretraining_steps: u64,
     /// Steps of the fine-tuning.
-    #[arg(long, default_value_t = 150)]
+    #[arg(long, default_value_t = 700)]
     tuning_steps: u64,
     /// Hidden size of the model; 256 makes 5 million parameters.
     #[arg(long, default_value_t = 256)]
@@ -99,7 +99,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     eprintln!("after reading: {before} of {} answers are right", asked.len());
 
     let mut rows = Vec::new();
-    while rows.len() < 4_000 {
+    while rows.len() < 20_000 {
         let digits = digits(&mut random);
         if !asked.contains(&digits) {
             let answer = Message::assistant(sorted(digits));

@@ -21,8 +21,10 @@ pub use error::Error;
 pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};
 pub use kernel::Objective;
 
-/// Loops of `posttrain-train` that have to be compiled for the machine's vectors, which takes `unsafe`.
+/// For `posttrain-train`: loops that have to be compiled for the machine's vectors, which takes
+/// `unsafe`, and what its planner has to know.
 #[doc(hidden)]
 pub mod loops {
+    pub use crate::kernel::cpu::logprobs::rows_at_a_time;
     pub use crate::kernel::cpu::optimizer::{AdamWFactors, adamw, scale, square_sum};
 }

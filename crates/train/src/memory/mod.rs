@@ -13,6 +13,7 @@ use std::fmt::{self, Write as _};
 
 use posttrain_model::checkpoint::Dtype;
 use posttrain_model::config::Config;
+use posttrain_model::loops::rows_at_a_time;
 use posttrain_model::quant::Quantization;
 use posttrain_model::{Activations, Parameter};
 use serde::Serialize;
@@ -84,9 +85,6 @@ pub struct Plan {
     pub pass_gradients: u64,
 }
 
-/// Logits that exist at a time, in numbers.
-const LOGITS: u64 = 1 << 24;
-
 impl Plan {
     /// The estimate for a model and settings.
     ///
@@ -110,14 +108,14 @@ impl Plan {
             Activations::Recompute => (largest_part(found), 0),
         };
         let tokens = (settings.per_device_train_batch_size * settings.max_length) as u64;
-        let vocabulary = config.vocab_size as u64;
+        let rows = tokens.min(rows_at_a_time(config.vocab_size) as u64);
         Ok(Self {
             weights: weights::bytes(config, settings)?,
             gradients,
             optimizer,
             ema: if settings.ema { gradients } else { 0 },
             activations: pass.kept,
-            logits: 4 * (tokens * vocabulary).min(LOGITS.max(vocabulary)),
+            logits: 4 * rows * config.vocab_size as u64,
             working: pass.working + one_layer,
             pass_gradients,
         })

@@ -14,8 +14,13 @@ use super::simd::{exp, max, simd, tanh};
 use super::{Output, buffer, written};
 use crate::kernel::{Objective, Wanted};
 
-/// Logits that exist at a time.
-const LOGITS: usize = 1 << 24;
+/// Logits that exist at a time, as long as W is read for enough rows.
+const LOGITS: usize = 1 << 22;
+
+/// Rows whose logits exist at a time.
+pub fn rows_at_a_time(vocabulary: usize) -> usize {
+    (LOGITS / vocabulary.max(1)).clamp(64, 256)
+}
 
 /// The head of a model: W `[vocabulary, dim]`, the factor and the soft cap of its logits.
 #[derive(Clone, Copy)]
@@ -134,7 +139,7 @@ fn walk<const N: usize>(
 ) -> Vec<f32> {
     let Head { weight, vocabulary, dim, .. } = *head;
     let rows = h.len() / dim;
-    let chunk = (LOGITS / vocabulary.max(1)).clamp(8, 256).min(rows).max(1);
+    let chunk = rows_at_a_time(vocabulary).min(rows).max(1);
     let mut z = buffer(chunk * vocabulary);
     let mut out = vec![[0.0; N]; rows];
     for (part, (h, out)) in h.chunks(chunk * dim).zip(out.chunks_mut(chunk)).enumerate() {
