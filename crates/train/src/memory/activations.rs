@@ -8,7 +8,7 @@
 //! | norm of the input | H | `Pre`, `Sandwich` |
 //! | q, k, v | their input, H | one of them is trained or adapted |
 //! | norms of q and k | Q + K | there are such |
-//! | attention | q, k, v, its output and a logsumexp for each head: 2 Q + 2 K + heads | |
+//! | attention | q, k, v, its output and two numbers for each head: 2 Q + 2 K + 2 heads | |
 //! | o | its input is the attention's output: 0 | |
 //! | norm behind the attention | H | `Sandwich`, `Post` |
 //! | norm before the feed-forward network | H | `Pre`, `Sandwich` |
@@ -94,8 +94,8 @@ fn layer(config: &Config, settings: &MemorySettings, index: usize) -> u64 {
         + when(behind, hidden)
         + sum(".lora_A.weight")
         + sum(".lora_magnitude_vector");
-    // The logsumexp is in f32 whatever the rest is.
-    numbers as u64 * size_of(settings.compute) + 4 * config.num_attention_heads as u64
+    // Largest score and sum of each head are in f32 whatever the rest is.
+    numbers as u64 * size_of(settings.compute) + 8 * config.num_attention_heads as u64
 }
 
 /// Numbers of the gradients of a token that exist at a time: those around the feed-forward network
