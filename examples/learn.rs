@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A Llama of 5 million parameters with random weights is trained on generated text (continued pretraining from
-//! zero), in which five digits are put into order now and then. Then it is fine-tuned on conversations: "Sort
+//! zero), in which four digits are put into order now and then. Then it is fine-tuned on conversations: "Sort
 //! these digits: 7 3 9 1 4". Before and after, it answers 200 questions whose digits it has not seen in any
 //! conversation, and the share of answers that are right to the letter is printed. Everything is seeded.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
@@ -42,7 +42,7 @@ struct Cli {
     #[arg(long, default_value = "runs/learn")]
     out: PathBuf,
     /// Steps of the first training.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 300)]
     pretraining_steps: u64,
     /// Steps of the fine-tuning.
     #[arg(long, default_value_t = 700)]
@@ -178,7 +178,7 @@ fn train(
 fn exact_match(
     cli: &Cli,
     model: &Path,
-    asked: &BTreeSet<[u8; 5]>,
+    asked: &BTreeSet<[u8; 4]>,
 ) -> Result<usize, Box<dyn Error>> {
     let device = device::choose(cli.device.as_deref())?;
     let generator = Generator::load(model, &device)?.with_batch_size(16);
@@ -197,22 +197,22 @@ fn exact_match(
     Ok(right)
 }
 
-/// Five different digits in a random order.
-fn digits(random: &mut ChaCha8Rng) -> [u8; 5] {
+/// Four different digits in a random order.
+fn digits(random: &mut ChaCha8Rng) -> [u8; 4] {
     let mut all: Vec<u8> = (0..10).collect();
     std::array::from_fn(|_| all.swap_remove(random.next_u32() as usize % all.len()))
 }
 
-fn written(digits: [u8; 5]) -> String {
+fn written(digits: [u8; 4]) -> String {
     digits.map(|digit| digit.to_string()).join(" ")
 }
 
-fn sorted(mut digits: [u8; 5]) -> String {
+fn sorted(mut digits: [u8; 4]) -> String {
     digits.sort_unstable();
     written(digits)
 }
 
-fn question(digits: [u8; 5]) -> String {
+fn question(digits: [u8; 4]) -> String {
     format!("Sort these digits: {}", written(digits))
 }
 

@@ -19,14 +19,14 @@ mod rows;
 use std::error::Error;
 use std::fs;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use posttrain::model::checkpoint::{Checkpoint, Dtype, resolve};
 use posttrain::model::config::Config;
 use posttrain::model::device;
-use posttrain::train::config::{SftConfig, When};
+use posttrain::train::config::{Paths, SftConfig, When};
 use posttrain::train::data::{Batches, DataReport, Marks, Split, split, without_validation};
 use posttrain::train::watch::{JsonLines, Observer, Report, RunInfo, TensorBoard};
 use posttrain::train::{Run, Weights, sft};
@@ -67,15 +67,28 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Box::new(Report::new(&out)),
         Box::new(bar::Bar::new()),
     ];
+    for path in [&config.data.data, &config.data.eval_data].into_iter().flat_map(Paths::as_slice) {
+        fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     let mut run = Run::open(&config.training, &mut observer)?;
 
     let tokenizer = rows::tokenizer(&base, config.model.chat_template_path.as_deref())?;
     let options = config.row_options();
-    let (samples, mut counts) =
-        rows::read(&config.data.data, &config.data, &out, &tokenizer, &options)?;
+    let (samples, mut counts) = rows::read(
+        &config.data.data,
+        &config.data,
+        &out.join("bad_rows.jsonl"),
+        &tokenizer,
+        &options,
+    )?;
     let eval_data = &config.data.eval_data;
     let (train, validation) = if !eval_data.as_slice().is_empty() {
-        let (validation, _) = rows::read(eval_data, &config.data, &out, &tokenizer, &options)?;
+        let bad_rows = out.join("bad_eval_rows.jsonl");
+        let (validation, counts_of_validation) =
+            rows::read(eval_data, &config.data, &bad_rows, &tokenizer, &options)?;
+        let report = DataReport::new(&validation, &counts_of_validation, &tokenizer);
+        eprintln!("validation\n{}", report.text(marks()));
+        save(&out.join("eval_data_report.json"), &serde_json::to_vec_pretty(&report)?)?;
         (without_validation(samples, &validation, &mut counts)?, Some(validation))
     } else if config.training.eval_strategy != When::No && config.data.val_set_size > 0.0 {
         let share = config.data.validation_share(samples.len());
@@ -98,8 +111,8 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let (stored, longest) = (stored.unwrap_or(Dtype::F32), longest.unwrap_or(0));
     let cpu = device::name_of(&device) == "flex";
     eprintln!("memory\n{}", config.memory_report(&model_config, stored, longest, cpu)?);
-    fs::write(out.join("data_report.json"), serde_json::to_vec_pretty(&report)?)?;
-    fs::write(out.join("config.yaml"), config.to_yaml())?;
+    save(&out.join("data_report.json"), &serde_json::to_vec_pretty(&report)?)?;
+    save(&out.join("config.yaml"), config.to_yaml().as_bytes())?;
 
     let (weights, model) = Weights::load(&config, &base, run.resumed_from(), &device)?;
     let mut info = RunInfo::of(&model, config.to_json());
@@ -107,10 +120,20 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     info.data_report = report.html();
     let trained = sft(model, &weights, &mut batches, validation.as_ref(), &config, info, &mut run)
         .and_then(|model| weights.save_final(&model, &out));
+    for change in run.changed_settings() {
+        eprintln!("not as in the checkpoint: {change}");
+    }
     let summary = run.end(trained.as_ref().err(), Some(out))?;
     trained?;
     eprintln!("{summary}");
     Ok(())
+}
+
+/// Writes a file beside and renames it, so that it is whole or as it was.
+fn save(path: &Path, content: &[u8]) -> Result<(), String> {
+    let beside = path.with_extension("tmp");
+    let written = fs::write(&beside, content).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Colours on a terminal, brackets elsewhere.

@@ -14,6 +14,11 @@ impl Bar {
     pub(crate) fn new() -> Self {
         Self(ProgressBar::hidden())
     }
+
+    /// A line above the bar, or without one where there is no terminal.
+    fn say(&self, text: &str) {
+        if self.0.is_hidden() { eprintln!("{text}") } else { self.0.println(text) }
+    }
 }
 
 impl Observer for Bar {
@@ -29,25 +34,30 @@ impl Observer for Bar {
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
         self.0.set_position(step.step);
         let (loss, norm, speed) = (step.loss, step.grad_norm, step.tokens_per_second());
-        self.0.set_message(format!("loss {loss:.4}  gradient {norm:.3}  {speed:.0} tokens/s"));
+        let text = format!("loss {loss:.4}  gradient {norm:.3}  {speed:.0} tokens/s");
+        // Where there is no terminal: twenty lines in all.
+        let total = self.0.length().unwrap_or(0);
+        if self.0.is_hidden() && (step.step.is_multiple_of(total.div_ceil(20).max(1))) {
+            self.say(&format!("step {}/{total}: {text}", step.step));
+        }
+        self.0.set_message(text);
         Ok(())
     }
 
     fn evaluation(&mut self, found: &EvalMetrics) -> Result<(), Error> {
         let (step, loss, perplexity) = (found.step, found.eval_loss, found.perplexity());
-        self.0
-            .println(format!("step {step}: validation loss {loss:.4}, perplexity {perplexity:.3}"));
+        self.say(&format!("step {step}: validation loss {loss:.4}, perplexity {perplexity:.3}"));
         Ok(())
     }
 
     fn checkpoint(&mut self, written: &Checkpoint) -> Result<(), Error> {
         let best = if written.best { ", the best so far" } else { "" };
-        self.0.println(format!("step {}: {}{best}", written.step, written.path.display()));
+        self.say(&format!("step {}: {}{best}", written.step, written.path.display()));
         Ok(())
     }
 
     fn warning(&mut self, warning: &Warning) -> Result<(), Error> {
-        self.0.println(format!("warning: {warning}"));
+        self.say(&format!("warning: {warning}"));
         Ok(())
     }
 

@@ -34,11 +34,11 @@ pub(crate) fn tokenizer(
 }
 
 /// Reads files and encodes their rows; says on standard error what was found. Bad rows, where some are
-/// allowed, go to `bad_rows.jsonl` in the output folder.
+/// allowed, go to the file `bad_rows`.
 pub(crate) fn read(
     paths: &Paths,
     arguments: &DataArguments,
-    output: &Path,
+    bad_rows: &Path,
     tokenizer: &ChatTokenizer,
     options: &RowOptions,
 ) -> Result<(Samples, RowCounts), Box<dyn Error>> {
@@ -50,7 +50,7 @@ pub(crate) fn read(
         columns: arguments.columns.clone(),
         roles: arguments.roles.clone(),
         max_bad_rows: arguments.max_bad_rows,
-        bad_rows: (arguments.max_bad_rows > 0).then(|| output.join("bad_rows.jsonl")),
+        bad_rows: (arguments.max_bad_rows > 0).then(|| bad_rows.to_owned()),
         ..ReadOptions::default()
     };
     let mut rows = Rows::open(paths.as_slice(), &reading)?;

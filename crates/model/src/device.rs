@@ -1,5 +1,7 @@
 //! One choice of the device for all programs.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::Device;
 
 use crate::error::Error;
@@ -158,6 +160,9 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
 /// each operation and the other threads stay awake in between; from elsewhere each operation is handed
 /// over to threads that have to be woken. A recipe's loop belongs in here.
 ///
+/// One such work runs at a time: another thread's waits for its end, for a pool that runs both would
+/// begin one in the middle of the other. Work must therefore not wait for other work of this kind.
+///
 /// ```
 /// use posttrain_model::device;
 ///
@@ -167,5 +172,11 @@ pub(crate) fn is_cpu(device: &Device) -> bool {
 /// # Ok::<(), posttrain_model::Error>(())
 /// ```
 pub fn in_pool<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
-    if is_cpu(device) { rayon::scope(|_| work()) } else { work() }
+    static ONE: Mutex<()> = Mutex::new(());
+    if !is_cpu(device) || rayon::current_thread_index().is_some() {
+        return work();
+    }
+    // Whoever panicked left nothing behind the lock.
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    rayon::scope(|_| work())
 }

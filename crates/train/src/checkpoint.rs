@@ -108,6 +108,27 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Renames those after a step, and one of the same step that stands elsewhere than `used`, to
+    /// `abandoned-checkpoint-N`: a run that goes on with an older checkpoint makes these steps anew.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_aside_after(&self, step: u64, used: &Path) -> Result<(), Error> {
+        let used = used.canonicalize().map_err(Error::io(used))?;
+        for (found, path) in self.list()? {
+            let other = || Ok::<_, Error>(path.canonicalize().map_err(Error::io(&path))? != used);
+            if found > step || (found == step && other()?) {
+                let name = |number: u64| match number {
+                    0 => self.folder.join(format!("abandoned-{NAME}{found}")),
+                    _ => self.folder.join(format!("abandoned-{NAME}{found}.{number}")),
+                };
+                let free = (0..).map(name).find(|name| !name.exists()).expect("some name is free");
+                fs::rename(&path, free).map_err(Error::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&self, step: u64) -> Result<(), Error> {
         let (path, gone) = (self.path(step), self.folder.join(format!("{REMOVING}{step}")));
         fs::rename(&path, &gone).map_err(Error::io(&path))?;
@@ -188,6 +209,19 @@ mod tests {
         assert_eq!(steps(&checkpoints), [2, 6, 10]);
         write(&checkpoints, 10);
         assert_eq!(steps(&checkpoints), [2, 6, 10]);
+    }
+
+    #[test]
+    fn what_comes_after_the_one_that_is_used_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(folder.path()).unwrap();
+        let [_, used, _] = [2, 4, 6].map(|step| write(&checkpoints, step));
+        checkpoints.set_aside_after(4, &used).unwrap();
+        assert_eq!(steps(&checkpoints), [2, 4]);
+        write(&checkpoints, 6);
+        checkpoints.set_aside_after(4, &used).unwrap();
+        let names = ["abandoned-checkpoint-6", "abandoned-checkpoint-6.1"];
+        assert!(names.iter().all(|name| folder.path().join(name).join("weights").exists()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::data::{Batches, MicroBatch, Position, Window};
 use crate::error::Error;
 use crate::memory::all_parameters;
 use crate::optim::{Ema, Optimizer, OptimizerConfig};
+use crate::resume::changed;
 use crate::watch::{
     Checkpoint, Detector, EvalMetrics, METRICS, Observer, RunInfo, Selection, SelectionState,
     StepMetrics, Stop, Summary, flops_per_token,
@@ -37,6 +38,7 @@ pub struct Run<'a> {
     selection: Selection,
     /// Whether the observer has been told of the start.
     begun: bool,
+    changed: Vec<String>,
     total_steps: u64,
     /// Operations for a token.
     flops: f64,
@@ -55,6 +57,10 @@ struct State {
     selection: SelectionState,
     detector: Detector,
     seed: u64,
+    /// Whether the run was stopped early: there is nothing more to learn.
+    stopped: bool,
+    /// The settings, as JSON in a text.
+    settings: String,
 }
 
 /// What a step changes besides the model.
@@ -199,6 +205,7 @@ impl<'a> Run<'a> {
         let state =
             resumed.as_ref().map(|(_, state): &(_, State)| state.clone()).unwrap_or_default();
         let selection = arguments.selection()?.with_state(state.selection.clone());
+        let summary = Summary { step: state.step, ..Summary::default() };
         Ok(Self {
             arguments: arguments.clone(),
             checkpoints,
@@ -207,18 +214,29 @@ impl<'a> Run<'a> {
             state,
             selection,
             begun: false,
+            changed: Vec::new(),
             total_steps: 0,
             flops: 0.0,
             started: now,
             step_started: now,
             loss_sum: 0.0,
-            summary: Summary::default(),
+            summary,
         })
     }
 
     /// The checkpoint with which the run goes on.
     pub fn resumed_from(&self) -> Option<&Path> {
         self.resumed.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// Settings that are not those of the checkpoint, one line each; known after the start.
+    pub fn changed_settings(&self) -> &[String] {
+        &self.changed
+    }
+
+    /// Whether the checkpoint was written when the run was stopped early.
+    pub fn stopped(&self) -> bool {
+        self.state.stopped && self.arguments.early_stopping_patience.is_some()
     }
 
     /// Steps made so far.
@@ -261,6 +279,7 @@ impl<'a> Run<'a> {
                     let (found, now) = (state.seed, self.arguments.seed);
                     return Err(fail(format!("it was made with seed {found}, not {now}")));
                 }
+                self.changed = changed(path, &state.settings, &info.config)?;
                 let position = state.position.as_ref();
                 batches.resume(position.ok_or_else(|| fail("no place in the data".into()))?)?;
                 info.resumed_from = Some(state.step);
@@ -271,6 +290,14 @@ impl<'a> Run<'a> {
                 }
             }
         };
+        if let Some((path, state)) = &self.resumed {
+            // Of steps that this run is about to make anew.
+            self.checkpoints.set_aside_after(state.step, path)?;
+        }
+        if self.stopped() {
+            self.summary.stop = Stop::Early;
+        }
+        self.state.settings = info.config.to_string();
         let (all, trained) = counts(model);
         self.flops = flops_per_token(all, trained);
         self.state.seed = self.arguments.seed;
@@ -344,6 +371,7 @@ impl<'a> Run<'a> {
                 best = verdict.best;
                 if verdict.stop && !last {
                     self.summary.stop = Stop::Early;
+                    self.state.stopped = true;
                     go = Go::Stop;
                 }
             }

@@ -52,7 +52,9 @@ fn recipe(
         Schedule::new(&config.schedule, config.training.learning_rate, batches.total_steps())?;
     let mut learner = run.start(info, &model, &config.optim, batches)?;
 
-    while let Some(window) = batches.next_window()? {
+    while !run.stopped()
+        && let Some(window) = batches.next_window()?
+    {
         let (mut gradients, mut found) = (Gradients::default(), Found::default());
         for (number, batch) in window.micro_batches.iter().enumerate() {
             let noise = pass.noise(window.step, number);

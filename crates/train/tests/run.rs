@@ -148,6 +148,19 @@ fn a_checkpoint_of_another_run_is_refused() {
 }
 
 #[test]
+fn going_on_with_an_older_checkpoint_sets_the_later_ones_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    trained(&config(&out, "max_steps: 4\nsave_steps: 1\n"));
+    let older = out.join("checkpoint-2");
+    let more = format!("resume_from_checkpoint: {}\nsave_total_limit: 2\n", older.display());
+    trained(&config(&out, &format!("max_steps: 3\nsave_steps: 1\n{more}")));
+    let there = |name: &str| out.join(name).exists();
+    assert!(there("checkpoint-2") && there("checkpoint-3") && !there("checkpoint-4"));
+    assert!(there("abandoned-checkpoint-3") && there("abandoned-checkpoint-4"));
+}
+
+#[test]
 fn numbers_that_are_not_finite_stop_the_run_and_save_the_batch() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -172,7 +185,8 @@ fn the_best_checkpoint_is_kept_and_patience_ends_the_run() {
     config.training.eval_strategy = posttrain_train::config::When::Steps;
     config.training.early_stopping_patience = Some(3);
     let (train_rows, validation) = (samples().select(0..12), samples().select(40..58));
-    let (_, memory) = train(&config, train_rows, Some(validation)).unwrap();
+    let rows = || (train_rows.clone(), Some(validation.clone()));
+    let (stopped, memory) = train(&config, rows().0, rows().1).unwrap();
     let losses: Vec<f64> = memory.evaluations.iter().map(|found| found.eval_loss).collect();
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
     let best_step = memory.evaluations.iter().find(|e| e.eval_loss == best).unwrap().step;
@@ -189,4 +203,12 @@ fn the_best_checkpoint_is_kept_and_patience_ends_the_run() {
     assert!(left.contains(&format!("checkpoint-{best_step}")), "{left:?}");
     let summary = memory.summary.unwrap();
     assert_eq!(summary.best, Some((best, best_step)));
+
+    // As if it had been killed before it wrote its model: there is no step to make.
+    config.training.resume_from_checkpoint = posttrain_train::config::Resume::Newest(true);
+    let (again, memory) = train(&config, rows().0, rows().1).unwrap();
+    assert!(memory.steps.is_empty());
+    let summary = memory.summary.unwrap();
+    assert_eq!((summary.step, summary.stop), (last, posttrain_train::watch::Stop::Early));
+    assert_eq!(weights(&again), weights(&stopped));
 }

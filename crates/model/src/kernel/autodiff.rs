@@ -1,5 +1,5 @@
 //! Gradients: every operation with its own backward pass. An input that is not tracked gets no
-//! gradient, and none is made for it.
+//! gradient, and where one would cost a product none is made for it.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

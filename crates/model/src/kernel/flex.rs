@@ -286,6 +286,7 @@ impl Kernels for Flex {
             return reference::logprobs_backward::<Self>(h, w, targets, dy, logits, with_weight);
         };
         let (targets, dy) = (indices(targets), slice(&dy));
+        assert_eq!(h.shape()[1], head.dim, "width of the hidden states");
         let (dh, dw) =
             cpu::logprobs::logprobs_backward(slice(&h), &targets, dy, &head, with_weight);
         (tensor(dh, h.shape()), dw.map(|dw| tensor(dw, w.shape())))

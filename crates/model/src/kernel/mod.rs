@@ -11,7 +11,7 @@ mod autodiff;
     allow(
         dead_code,
         unused_imports,
-        reason = "without the CPU only the optimizer's loops are used"
+        reason = "without the CPU the optimizer's loops and the settings of memory are used"
     )
 )]
 pub(crate) mod cpu;

@@ -34,7 +34,7 @@ pub use training::{Resume, TrainingArguments, When};
 use crate::Error;
 use crate::data::{BatchOptions, Packing, RowOptions};
 use crate::optim::OptimizerConfig;
-use crate::schedule::ScheduleConfig;
+use crate::schedule::{Schedule, ScheduleConfig};
 
 /// Supervised fine-tuning. In the file all sections stand beside each other; `lora` and `quantization`
 /// are mappings of their own.
@@ -85,7 +85,7 @@ impl SftConfig {
     /// [`Error::ConfigFile`] for keys that are not known and values of the wrong type, and those of
     /// [`SftConfig::validate`].
     pub fn from_document(mut document: Document) -> Result<Self, Error> {
-        let config = Self {
+        let mut config = Self {
             model: document.section()?,
             peft: document.section()?,
             data: document.section()?,
@@ -95,6 +95,10 @@ impl SftConfig {
             sft: document.section()?,
         };
         document.finish()?;
+        if let Some(lora) = &mut config.peft.lora {
+            // What is trained here; PEFT's automatic classes ask for it.
+            lora.task_type.get_or_insert_with(|| "CAUSAL_LM".into());
+        }
         config.validate()?;
         Ok(config)
     }
@@ -109,6 +113,10 @@ impl SftConfig {
         self.training.validate()?;
         self.optim.validate()?;
         self.sft.validate()?;
+        // How many steps there will be is known with the data: for now as many as one likes.
+        let steps = u64::try_from(self.training.max_steps).ok().filter(|&steps| steps > 0);
+        let rate = self.training.learning_rate;
+        Schedule::new(&self.schedule, rate, steps.unwrap_or(1 << 40))?;
         let adapter = self.peft.lora.is_some() || self.model.adapter.is_some();
         if self.peft.quantization.is_some() && !adapter {
             let expected = "`lora` or `adapter` with it: quantised weights cannot be trained";

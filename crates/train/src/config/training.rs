@@ -61,9 +61,10 @@ pub struct TrainingArguments {
     pub resume_from_checkpoint: Resume,
     /// Moves what an earlier run left in `output_dir` out of the way.
     pub overwrite_output_dir: bool,
-    /// Highest arithmetic rate of the device in FLOP/s, for the MFU of a device that is not known.
+    /// Highest arithmetic rate of the device in FLOP/s, for the MFU; [`peak_flops`](crate::watch::peak_flops)
+    /// knows those of many.
     pub device_peak_flops: Option<f64>,
-    /// Memory of the device in bytes, where it cannot be asked for.
+    /// Memory of the device in bytes, for the planner: only the host's is known by itself.
     pub device_memory: Option<u64>,
 }
 
@@ -102,7 +103,7 @@ impl Default for TrainingArguments {
 
 /// When something is done beside the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", from = "Spelled")]
 pub enum When {
     /// Never.
     No,
@@ -110,6 +111,45 @@ pub enum When {
     Steps,
     /// At the end of each epoch.
     Epoch,
+}
+
+/// As files spell it: an unquoted `no` is YAML's `false`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`no`, `steps` or `epoch`")]
+enum Spelled {
+    Never(Never),
+    Known(Known),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Known {
+    No,
+    Steps,
+    Epoch,
+}
+
+impl From<Spelled> for When {
+    fn from(spelled: Spelled) -> Self {
+        match spelled {
+            Spelled::Never(_) | Spelled::Known(Known::No) => Self::No,
+            Spelled::Known(Known::Steps) => Self::Steps,
+            Spelled::Known(Known::Epoch) => Self::Epoch,
+        }
+    }
+}
+
+/// `false`.
+#[derive(Deserialize)]
+#[serde(try_from = "bool")]
+struct Never;
+
+impl TryFrom<bool> for Never {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        if value { Err("expected `no`, `steps` or `epoch`") } else { Ok(Self) }
+    }
 }
 
 /// Which checkpoint a run goes on with.

@@ -15,7 +15,7 @@ use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::parallel::each_with;
 use super::simd::{exp_sum, max, simd, tanh};
 use super::weighted::weighted;
-use super::{Output, buffer};
+use super::{Output, zeros};
 
 /// Queries in a task.
 const BLOCK: usize = 64;
@@ -85,7 +85,10 @@ impl Attention {
         let &Self { queries, heads, kv_heads, dim, capacity, .. } = self;
         let batch = visible.sequences.len();
         let keys = visible.sequences.iter().max().map_or(0, |last| (last + 1) * capacity);
-        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "query heads share key heads");
+        assert!(
+            dim > 0 && kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "query heads share key heads"
+        );
         assert!(q.len() == batch * queries * heads * dim, "shape of the queries");
         assert!(k.len() == v.len() && k.len() >= keys * kv_heads * dim, "shape of the keys");
         assert!(visible.low.len() == batch * queries && visible.high.len() == batch * queries);
@@ -115,7 +118,8 @@ pub(crate) fn attention_with_stats(
     visible: Visible<'_>,
     a: Attention,
 ) -> (Vec<f32>, Vec<f32>) {
-    let mut stats = buffer(q.len() / a.dim.max(1) * 2);
+    a.check(q, k, v, visible);
+    let mut stats = zeros(q.len() / a.dim * 2);
     let o = forward(q, k, v, visible, a, Some(Output(stats.as_mut_ptr())));
     (o, stats)
 }
@@ -130,7 +134,7 @@ fn forward(
 ) -> Vec<f32> {
     let Attention { queries, heads, kv_heads, dim, capacity, .. } = a;
     a.check(q, k, v, visible);
-    let mut o = buffer(q.len());
+    let mut o = zeros(q.len());
     let batch = visible.sequences.len();
     let per_kv = heads / kv_heads;
     let blocks = if queries == 1 { 1 } else { queries.div_ceil(BLOCK) };

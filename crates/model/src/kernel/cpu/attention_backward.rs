@@ -7,23 +7,23 @@
 //! dv += p dy                 dk += ds q             dq = Σ ds k
 //! ```
 //!
-//! A task has one head of keys and a chunk of them, so that nobody else writes its dk and dv; what
-//! the chunks give to a query's dq is summed in their order. Chunks depend on the number of keys
-//! alone, so the number of threads changes nothing.
+//! One chunk of keys passes after the other. A task has one head of keys and the queries that see it, so
+//! that nobody else writes its dk, dv and dq; what the chunks give to a query's dq is summed in their
+//! order. Chunks depend on the number of keys alone, so the number of threads changes nothing.
 
 use std::ops::Range;
 
 use super::attention::{Attention, Visible};
 use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::pack::pack_transposed;
-use super::parallel::{each_part, each_with};
+use super::parallel::each_with;
 use super::simd::{exp, simd, tanh};
 use super::weighted::{Tile, weighted, weighted_panels};
-use super::{Output, buffer};
+use super::{Output, zeros};
 
 /// Queries whose weights exist at a time.
 const BLOCK: usize = 48;
-/// Keys of a task.
+/// Keys of a pass.
 const CHUNK: usize = 512;
 
 /// What the forward pass had and made, and the gradient by the latter.
@@ -50,54 +50,30 @@ pub(crate) fn attention_backward(
     a: Attention,
     wanted: [bool; 3],
 ) -> [Option<Vec<f32>>; 3] {
-    let Attention { queries, heads, kv_heads, dim, capacity, .. } = a;
+    let Attention { kv_heads, dim, capacity, .. } = a;
     let Pass { q, k, v, o, stats, dy } = pass;
     a.check(q, k, v, visible);
     assert!(o.len() == q.len() && dy.len() == q.len(), "shape of the output");
     assert!(stats.len() * dim == 2 * q.len(), "shape of the stats");
-    let chunks_of = |place: usize| {
-        let (row, query) = (place / queries, place % queries / BLOCK * BLOCK);
-        let span =
-            visible.span(row * queries + query..row * queries + (query + BLOCK).min(queries));
-        span.start / CHUNK..span.end.div_ceil(CHUNK)
-    };
-    let places = visible.sequences.len() * queries;
-    let parts = (0..places).step_by(BLOCK.min(queries).max(1)).map(|place| chunks_of(place).len());
-    let parts = parts.max().unwrap_or(0).max(1);
-    // Part i of dq is what the i-th chunk that a block sees gives.
-    let mut dq: Vec<Vec<f32>> =
-        (0..parts).map(|_| buffer(if wanted[0] { q.len() } else { 0 })).collect();
-    let [mut dk, mut dv] = [wanted[1], wanted[2]].map(|wanted| wanted.then(|| buffer(k.len())));
+    let [mut dq, mut dk, mut dv] =
+        [(wanted[0], q), (wanted[1], k), (wanted[2], v)].map(|(w, x)| w.then(|| zeros(x.len())));
     let output = |numbers: &mut Option<Vec<f32>>| numbers.as_mut().map(|x| Output(x.as_mut_ptr()));
     let backward = Backward {
         pass,
         visible,
         a,
-        dq: dq.iter_mut().map(|part| wanted[0].then(|| Output(part.as_mut_ptr()))).collect(),
+        dq: output(&mut dq),
         dk: output(&mut dk),
         dv: output(&mut dv),
     };
     let sequences = k.len() / (capacity * kv_heads * dim).max(1);
-    let chunks = capacity.div_ceil(CHUNK);
-    let task = |space: &mut Space, task: usize| {
-        let (chunk, head) = (task / (sequences * kv_heads), task % (sequences * kv_heads));
-        backward.task(head / kv_heads, head % kv_heads, chunk, space);
-    };
-    each_with(chunks * sequences * kv_heads, Space::default, task);
-
-    let row = heads * dim;
-    let mut dq = dq.into_iter();
-    let mut sum = dq.next().filter(|_| wanted[0]);
-    for (index, part) in dq.enumerate() {
-        let Some(sum) = &mut sum else { break };
-        each_part(sum, row, |place, sum| {
-            if chunks_of(place).len() > index + 1 {
-                let part = &part[place * row..(place + 1) * row];
-                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            }
-        });
+    for chunk in 0..capacity.div_ceil(CHUNK) {
+        let task = |space: &mut Space, head: usize| {
+            backward.task(head / kv_heads, head % kv_heads, chunk, space);
+        };
+        each_with(sequences * kv_heads, Space::default, task);
     }
-    [sum, dk, dv]
+    [dq, dk, dv]
 }
 
 /// Memory of a task.
@@ -115,13 +91,14 @@ struct Backward<'a> {
     pass: Pass<'a>,
     visible: Visible<'a>,
     a: Attention,
-    dq: Vec<Option<Output>>,
+    dq: Option<Output>,
     dk: Option<Output>,
     dv: Option<Output>,
 }
 
 impl Backward<'_> {
-    /// All queries of one head of keys of a sequence, with one chunk of its keys.
+    /// All queries of one head of keys of a sequence, with one chunk of its keys. The rows that share the
+    /// sequence come one after the other.
     fn task(&self, sequence: usize, kv: usize, chunk: usize, space: &mut Space) {
         let Attention { queries, heads, kv_heads, dim, capacity, .. } = self.a;
         let per_kv = heads / kv_heads;
@@ -135,7 +112,7 @@ impl Backward<'_> {
         let seen = seen.filter(|seen| !seen.is_empty());
         let Some(keys) = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
         let first = ((sequence * capacity + keys.start) * kv_heads + kv) * dim;
-        let with_scores = self.dk.is_some() || self.dq[0].is_some();
+        let with_scores = self.dk.is_some() || self.dq.is_some();
         transposed(&self.pass.k[first..], self.a, keys.len(), &mut space.keys);
         if with_scores {
             transposed(&self.pass.v[first..], self.a, keys.len(), &mut space.values);
@@ -149,8 +126,8 @@ impl Backward<'_> {
                     if seen.is_empty() {
                         continue;
                     }
-                    let part = chunk.start / CHUNK - span.start / CHUNK;
-                    self.block(block, head, &keys, seen, (first, part), space);
+                    let add = chunk.start > span.start;
+                    self.block(block, head, &keys, seen, (first, add), space);
                 }
             }
         }
@@ -164,7 +141,7 @@ impl Backward<'_> {
         head: usize,
         keys: &Range<usize>,
         seen: Range<usize>,
-        (first, part): (usize, usize),
+        (first, add): (usize, bool),
         space: &mut Space,
     ) {
         let Attention { queries, heads, kv_heads, dim, scale, softcap, .. } = self.a;
@@ -190,7 +167,7 @@ impl Backward<'_> {
             unsafe { weighted_panels(x, panels[skipped * dim..].as_ptr(), y, scores, false) };
         };
         products(q, &space.keys, &mut space.p);
-        let with_scores = self.dk.is_some() || self.dq[0].is_some();
+        let with_scores = self.dk.is_some() || self.dq.is_some();
         if with_scores {
             products(dy, &space.values, &mut space.ds);
         }
@@ -220,7 +197,7 @@ impl Backward<'_> {
         let weights_of_keys = |p: &[f32]| Strided { start: p.as_ptr(), row: 1, column: columns };
         let by_key = Size { m: columns, n: dim, k: rows };
         // SAFETY: the block's queries, the chunk's keys, whose gradients this task alone writes; of
-        // dq it alone writes this head of the block in its part.
+        // dq it alone writes this head of the block.
         unsafe {
             let rows_of_keys =
                 |out: Output| RowsMut { start: out.get().add(first_key), stride: key_stride };
@@ -232,11 +209,11 @@ impl Backward<'_> {
                 let ds = weights_of_keys(&space.ds);
                 weighted(ds, query_rows(q), rows_of_keys(dk), by_key, true);
             }
-            if let Some(dq) = self.dq[part] {
+            if let Some(dq) = self.dq {
                 let ds = Strided { start: space.ds.as_ptr(), row: columns, column: 1 };
                 let k = Rows { start: k[first_key..].as_ptr(), stride: key_stride };
                 let dq = RowsMut { start: dq.get().add(start), stride };
-                weighted(ds, k, dq, Size { m: rows, n: dim, k: columns }, false);
+                weighted(ds, k, dq, Size { m: rows, n: dim, k: columns }, add);
             }
         }
     }
@@ -387,6 +364,32 @@ mod tests {
         }
     }
 
+    /// The last block of the second row is short, and the only one that sees the last keys.
+    #[test]
+    fn a_short_block_that_alone_sees_far() {
+        let sizes = Attention {
+            queries: 49,
+            heads: 1,
+            kv_heads: 1,
+            dim: 4,
+            capacity: 1100,
+            scale: 0.5,
+            softcap: None,
+        };
+        let mut high: Vec<usize> = (0..2 * 49).map(|i| i % 49 + 1).collect();
+        high[2 * 49 - 1] = 1100;
+        let seen = Visible { sequences: &[0, 1], low: &[0; 2 * 49], high: &high };
+        near(&found(sizes, seen, 2), &by_definition(sizes, seen, 2));
+    }
+
+    fn near(found: &[Vec<f32>; 3], expected: &[Vec<[f64; 2]>; 3]) {
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            let [expected, size] = *expected;
+            let distance = (f64::from(*found) - expected).abs();
+            assert!(distance <= 1e-5 * size, "{found} is not {expected} of terms of {size}");
+        }
+    }
+
     #[test]
     fn many_keys_on_any_number_of_threads() {
         let sizes = Attention {
@@ -416,11 +419,7 @@ mod tests {
         }
         // What is not seen, and what sees nothing, has no terms.
         let expected = by_definition(sizes, seen, 3);
-        for (found, expected) in [dq, dk, dv].iter().flatten().zip(expected.iter().flatten()) {
-            let [expected, size] = *expected;
-            let distance = (f64::from(*found) - expected).abs();
-            assert!(distance <= 1e-5 * size, "{found} is not {expected} of terms of {size}");
-        }
+        near(&[dq, dk, dv], &expected);
         assert!(expected[0][1010 * 16].eq(&[0.0; 2]) && expected[0][1009 * 16][1] > 0.0);
     }
 }

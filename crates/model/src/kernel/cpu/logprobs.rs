@@ -11,7 +11,7 @@
 use super::linear::{Weight, input_gradient_into, linear_into, weight_gradient_into};
 use super::parallel::each_part;
 use super::simd::{exp, max, simd, tanh};
-use super::{Output, buffer, written};
+use super::{Output, written, zeros};
 use crate::kernel::{Objective, Wanted};
 
 /// Logits that exist at a time, as long as W is read for enough rows.
@@ -123,8 +123,8 @@ struct Sums {
 impl Sums {
     fn new(h: &[f32], head: &Head<'_>, wanted: Wanted) -> Self {
         Self {
-            dh: wanted.input.then(|| buffer(h.len())),
-            dw: wanted.weight.then(|| buffer(head.vocabulary * head.dim)),
+            dh: wanted.input.then(|| zeros(h.len())),
+            dw: wanted.weight.then(|| zeros(head.vocabulary * head.dim)),
         }
     }
 }
@@ -140,11 +140,12 @@ fn walk<const N: usize>(
     let Head { weight, vocabulary, dim, .. } = *head;
     let rows = h.len() / dim;
     let chunk = rows_at_a_time(vocabulary).min(rows).max(1);
-    let mut z = buffer(chunk * vocabulary);
+    let mut z = zeros(chunk * vocabulary);
     let mut out = vec![[0.0; N]; rows];
     for (part, (h, out)) in h.chunks(chunk * dim).zip(out.chunks_mut(chunk)).enumerate() {
         let z = &mut z[..out.len() * vocabulary];
-        linear_into(h, weight, vocabulary, dim, written(z));
+        // SAFETY: here and below all that is written are numbers.
+        linear_into(h, weight, vocabulary, dim, unsafe { written(z) });
         let z_rows = Output(z.as_mut_ptr());
         each_part(out, 1, |row, out| {
             // SAFETY: a row for each of `out`, and no other task has it.
@@ -156,10 +157,12 @@ fn walk<const N: usize>(
         });
         if let Some(dh) = &mut sums.dh {
             let dh = &mut dh[part * chunk * dim..][..h.len()];
-            input_gradient_into(z, weight, vocabulary, dim, written(dh));
+            // SAFETY: as above.
+            input_gradient_into(z, weight, vocabulary, dim, unsafe { written(dh) });
         }
         if let Some(dw) = &mut sums.dw {
-            weight_gradient_into(h, z, vocabulary, dim, written(dw), part > 0);
+            // SAFETY: as above.
+            weight_gradient_into(h, z, vocabulary, dim, unsafe { written(dw) }, part > 0);
         }
     }
     out.into_flattened()

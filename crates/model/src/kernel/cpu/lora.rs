@@ -9,7 +9,7 @@ use super::linear::Weight;
 use super::matrix::{Rows, RowsMut, Size, Strided};
 use super::simd::simd;
 use super::weighted::weighted;
-use super::{buffer, grain};
+use super::{grain, zeros};
 use crate::kernel::random::{Dropout, Stream, uniform};
 
 /// The factors of an update: A `[rank, inner]`, B `[out, rank]`.
@@ -63,7 +63,7 @@ pub(crate) fn add(y: &mut [f32], x: &[f32], factors: &Factors<'_>) -> Vec<f32> {
     let m = x.len() / inner.max(1);
     assert!(x.len() == m * inner && y.len() == m * out, "shapes of an update");
     assert!(a.len() == rank * inner && factors.b.len() == out * rank, "shapes of factors");
-    let mut h = buffer(m * rank);
+    let mut h = zeros(m * rank);
     let b = factors.scaled_b(true);
     let tasks = (y.par_chunks_mut(ROWS * out), h.par_chunks_mut(ROWS * rank));
     let tasks = tasks.into_par_iter().zip(x.par_chunks(ROWS * inner)).enumerate();
@@ -93,14 +93,14 @@ pub(crate) fn backward(
     let m = x.len() / inner.max(1);
     assert!(x.len() == m * inner && dy.len() == m * out && h.len() == m * rank, "shapes");
     let b = factors.scaled_b(false);
-    let mut g = buffer(m * rank);
+    let mut g = zeros(m * rank);
     g.par_chunks_mut(ROWS * rank).zip(dy.par_chunks(ROWS * out)).for_each(|(g, dy)| {
         let size = Size { m: dy.len() / out, n: rank, k: out };
         // SAFETY: both have m rows, B has `out` rows.
         unsafe { weighted(rows_of(dy, out), matrix(&b, rank), matrix_mut(g, rank), size, false) };
     });
     let dx = input_gradient.then(|| {
-        let mut dx = buffer(m * inner);
+        let mut dx = zeros(m * inner);
         let tasks = dx.par_chunks_mut(ROWS * inner).zip(g.par_chunks(ROWS * rank)).enumerate();
         tasks.for_each(|(task, (dx, g))| {
             let size = Size { m: g.len() / rank, n: inner, k: rank };
@@ -205,7 +205,7 @@ simd! { fn fill_uniform(x: &mut [f32], place: u32, stream: Stream) {
 
 /// Uniform numbers in [−1, 1).
 pub(crate) fn uniform_numbers(count: usize, stream: Stream) -> Vec<f32> {
-    let mut x = buffer(count);
+    let mut x = zeros(count);
     let part = grain(count).max(4096);
     x.par_chunks_mut(part).enumerate().for_each(|(task, x)| {
         fill_uniform(x, (task * part) as u32, stream);

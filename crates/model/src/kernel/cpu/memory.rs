@@ -3,9 +3,9 @@
 
 use std::mem::MaybeUninit;
 
-/// A vector of `n` numbers that the caller writes before it reads them.
-pub(crate) fn buffer(n: usize) -> Vec<f32> {
-    // A zeroed allocation of this size comes from fresh pages: nothing is written here.
+/// A vector of `n` zeros.
+pub(crate) fn zeros(n: usize) -> Vec<f32> {
+    // The system hands out zeroed pages; memory that was used before is cleared.
     let numbers = vec![0.0; n];
     in_large_pages(&numbers);
     numbers
@@ -15,7 +15,7 @@ pub(crate) fn buffer(n: usize) -> Vec<f32> {
 /// the memory of a training step is fresh in each step.
 fn in_large_pages(numbers: &Vec<f32>) {
     #[cfg(target_os = "linux")]
-    if numbers.capacity() >= 1 << 18 {
+    if numbers.capacity() >= 1 << 19 {
         let page = 4096;
         let start = numbers.as_ptr().addr().next_multiple_of(page);
         let end = (numbers.as_ptr().addr() + numbers.capacity() * size_of::<f32>()) / page * page;
@@ -44,15 +44,18 @@ pub(super) unsafe fn filled(n: usize, write: impl FnOnce(&mut [MaybeUninit<f32>]
 }
 
 /// Numbers that are there already, to be added to or written anew.
-pub(super) fn written(numbers: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the same layout; the callee only ever writes numbers.
+///
+/// # Safety
+/// Nothing but numbers may be written.
+pub(super) unsafe fn written(numbers: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: the same layout, and the caller's.
     unsafe { &mut *(std::ptr::from_mut(numbers) as *mut [MaybeUninit<f32>]) }
 }
 
 /// Tells the C library to keep the memory that is freed for the next step, rather than to return it to
 /// the system and ask for fresh pages again: steps become up to a sixth shorter. It holds for the whole
-/// process and for all threads, so a program asks for it, as the first thing that it does; a library
-/// never should. Up to 2 GiB are kept at the end of the heap.
+/// process and for all threads, so a program asks for it, as the first thing that it does and before it
+/// has threads; a library never should. The process then stays as large as it once was.
 ///
 /// Does nothing but with glibc: other allocators have settings of their own.
 ///
@@ -61,13 +64,14 @@ pub(super) fn written(numbers: &mut [f32]) -> &mut [MaybeUninit<f32>] {
 /// ```
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: settings of the allocator, which may be changed at any time.
+    // SAFETY: `mallopt` sets words that the allocator reads. Another thread that allocates meanwhile sees
+    // the old or the new one, and either is fine.
     unsafe {
         // One heap for all threads: what one frees another one uses.
         libc::mallopt(libc::M_ARENA_MAX, 1);
         // Large blocks come from the heap too,
         libc::mallopt(libc::M_MMAP_MAX, 0);
-        // which does not shrink.
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        // which never shrinks.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
     }
 }

@@ -38,7 +38,7 @@ mod weighted;
 
 pub(crate) use attention::{Attention, attention};
 pub(crate) use linear::{Weight, linear};
-pub(crate) use memory::buffer;
+pub(crate) use memory::zeros;
 use memory::{filled, written};
 
 /// Rows per task: about four tasks for each thread.

@@ -34,6 +34,7 @@ simd! { fn rows_of_norm(
 /// y over rows of w's length.
 pub(crate) fn rms_norm(x: &[f32], w: &[f32], eps: f32, offset: f32) -> Vec<f32> {
     let d = w.len();
+    assert!(d > 0 && x.len().is_multiple_of(d), "shapes of a norm");
     let part = grain(x.len() / d).max(4096 / d) * d;
     // SAFETY: every row is written.
     unsafe {

@@ -45,8 +45,8 @@ pub(super) fn each_part<T: Send>(
     length: usize,
     work: impl Fn(usize, &mut [T]) + Sync,
 ) {
-    let (count, start) = (numbers.len(), Output(numbers.as_mut_ptr()));
-    each(count.div_ceil(length.max(1)), |index| {
+    let (count, start, length) = (numbers.len(), Output(numbers.as_mut_ptr()), length.max(1));
+    each(count.div_ceil(length), |index| {
         let from = index * length;
         // SAFETY: numbers from .. from + length, as many as there are; no other task has them.
         let part = unsafe {

@@ -12,7 +12,7 @@ use super::parallel::{each_part, each_with};
 use super::simd::simd;
 use super::unpack::unpack;
 use super::weighted::weighted;
-use super::{Output, buffer};
+use super::{Output, zeros};
 use crate::quant::{BLOCK, FourBit, NESTED_BLOCK, STEP, dynamic_map, nested_scale};
 
 /// Rows of x and of W in a task, and numbers of a row in one pass. A tile of W is unpacked once for
@@ -116,7 +116,7 @@ simd! { fn round_to_bf16(wide: &mut [f32]) {
 /// All of it, `rows` rows.
 pub(crate) fn dequantize(w: &Matrix<'_>, rows: usize) -> Vec<f32> {
     let k = w.columns;
-    let mut dense = buffer(rows * k);
+    let mut dense = zeros(rows * k);
     let part = (1_usize << 16).div_ceil(k.max(1));
     each_part(&mut dense, part * k, |i, dense| {
         let (from, mut wide) = (i * part, Vec::new());
@@ -139,7 +139,7 @@ pub(crate) fn row_squares(w: &Matrix<'_>, rows: usize) -> Vec<f32> {
 pub(crate) fn linear(x: &[f32], w: &Matrix<'_>, n: usize) -> Vec<f32> {
     let k = w.columns;
     let m = x.len() / k.max(1);
-    let mut y = buffer(m * n);
+    let mut y = zeros(m * n);
     if y.is_empty() {
         return y;
     }
@@ -169,7 +169,7 @@ pub(crate) fn input_gradient(dy: &[f32], w: &Matrix<'_>, n: usize) -> Vec<f32> {
     let k = w.columns;
     let m = dy.len() / n.max(1);
     assert!(dy.len() == m * n, "shapes of a gradient");
-    let mut dx = buffer(m * k);
+    let mut dx = zeros(m * k);
     let output = Output(dx.as_mut_ptr());
     let task = |wide: &mut Vec<f32>, c: usize| {
         let c = c * GRADIENT_WIDTH;

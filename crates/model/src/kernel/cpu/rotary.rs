@@ -51,6 +51,7 @@ pub(crate) fn rotary(
 ) -> Vec<f32> {
     let row = heads * dim;
     assert!(x.len() * half == cos.len() * row && cos.len() == sin.len(), "shapes of a rotation");
+    assert!(half > 0 && 2 * half <= dim && x.len().is_multiple_of(row), "shapes of a rotation");
     let part = (8192 / row.max(1)).max(1);
     let sign = if turn == Turn::Forth { 1.0 } else { -1.0 };
     // SAFETY: every head of every position is written.
