@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -129,7 +129,14 @@ fn a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed() {
     let config = files.write("killed.yaml", &text);
     // The second as if it had been killed in its first step, before the first checkpoint.
     let mut kills = 0;
-    for (round, wait) in [150u64, 400, 250, 600, 350, 800, 500].into_iter().enumerate() {
+    // At random moments, but for the first.
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let mut moment = since.subsec_nanos();
+    let waits = std::iter::repeat_with(|| {
+        moment = moment.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        100 + u64::from(moment >> 8) % 800
+    });
+    for (round, wait) in std::iter::once(150).chain(waits.take(6)).enumerate() {
         if round == 1 {
             fs::create_dir_all(&out).unwrap();
             let step = r#"{"step":1,"epoch":0,"loss":9,"grad_norm":1,"learning_rate":0,"tokens":1,"trained_tokens":1,"seconds":1,"nll":9}"#;

@@ -16,6 +16,8 @@ pub struct Document {
     text: String,
     values: Map<String, Value>,
     known: Vec<String>,
+    /// Keys that the command line has a say in.
+    set: Vec<String>,
 }
 
 impl Document {
@@ -44,7 +46,7 @@ impl Document {
         };
         match value {
             Value::Object(values) => {
-                Ok(Self { path, text: text.into(), values, known: Vec::new() })
+                Ok(Self { path, text: text.into(), values, known: Vec::new(), set: Vec::new() })
             }
             other => Err(fail(format!("the file holds {}, expected `key: value`", kind(&other)))),
         }
@@ -63,6 +65,7 @@ impl Document {
         };
         let value: Value = serde_saphyr::from_str(text)
             .map_err(|error| Error::config(key, format!("`{text}`"), format!("YAML: {error}")))?;
+        self.set.extend(key.split('.').next().map(str::to_owned));
         let mut place = &mut self.values;
         let mut parts = key.split('.').peekable();
         while let Some(part) = parts.next() {
@@ -127,8 +130,7 @@ impl Document {
             .map(|key| {
                 let near = suggestion(key, self.known.iter().map(String::as_str));
                 let near = near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
-                let line = self.line(key).map_or(String::new(), |line| format!("line {line}: "));
-                format!("{line}unknown key `{key}`{near}")
+                format!("{}unknown key `{key}`{near}", self.place(key))
             })
             .collect();
         if unknown.is_empty() {
@@ -148,8 +150,16 @@ impl Document {
     }
 
     fn fail(&self, key: &str, reason: String) -> Error {
-        let line = self.line(key).map_or(String::new(), |line| format!("line {line}: "));
-        Error::ConfigFile { path: self.path.clone(), reason: format!("{line}{reason}") }
+        let reason = format!("{}{reason}", self.place(key));
+        Error::ConfigFile { path: self.path.clone(), reason }
+    }
+
+    /// Where a key was given.
+    fn place(&self, key: &str) -> String {
+        if self.set.iter().any(|set| set == key) {
+            return "with `--set`: ".into();
+        }
+        self.line(key).map_or(String::new(), |line| format!("line {line}: "))
     }
 }
 
@@ -245,6 +255,8 @@ mod tests {
             error("max_length: 5\nlerning_rate: 1\n", &[]),
             "run.yaml: line 2: unknown key `lerning_rate` (did you mean `learning_rate`?)"
         );
+        let set = error("learning_rate: 1e-3\n", &["learning_rate=fast"]);
+        assert!(set.starts_with("run.yaml: with `--set`: `learning_rate`: invalid type"), "{set}");
         let nested = error("\nlora:\n  lora_alhpa: 3\n", &[]);
         assert!(
             nested.starts_with("run.yaml: line 2: `lora`: unknown field `lora_alhpa`"),

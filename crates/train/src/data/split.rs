@@ -25,7 +25,7 @@ pub struct Split {
 /// different rows.
 pub fn split(samples: &Samples, ratio: f64, seed: u64) -> Result<Split, Error> {
     if !(ratio > 0.0 && ratio < 1.0) {
-        return Err(Error::config("validation ratio", ratio, "above 0 and below 1"));
+        return Err(Error::config("val_set_size", ratio, "as a share of the rows above 0 and below 1"));
     }
     let mut groups: HashMap<u64, Vec<usize>> = HashMap::new();
     for (index, hash) in samples.hashes().into_iter().enumerate() {
@@ -34,7 +34,10 @@ pub fn split(samples: &Samples, ratio: f64, seed: u64) -> Result<Split, Error> {
     if groups.len() < 2 {
         return Err(Error::Data {
             row: "the training rows".into(),
-            reason: format!("{} different rows, expected at least 2 to hold one out", groups.len()),
+            reason: format!(
+                "{} different rows, expected at least 2 to hold one out (or `val_set_size: 0`)",
+                groups.len()
+            ),
         });
     }
     let mut groups: Vec<(u64, Vec<usize>)> = groups.into_iter().collect();
@@ -153,7 +156,7 @@ mod tests {
         let one = split(&samples([3, 3]), 0.5, 0).unwrap_err();
         assert_eq!(
             one.to_string(),
-            "the training rows: 1 different rows, expected at least 2 to hold one out"
+            "the training rows: 1 different rows, expected at least 2 to hold one out (or `val_set_size: 0`)"
         );
         for ratio in [0.0, 1.0, -0.1, f64::NAN] {
             assert!(matches!(split(&samples([3, 4]), ratio, 0), Err(Error::Config { .. })));
