@@ -25,7 +25,11 @@ pub struct Split {
 /// different rows.
 pub fn split(samples: &Samples, ratio: f64, seed: u64) -> Result<Split, Error> {
     if !(ratio > 0.0 && ratio < 1.0) {
-        return Err(Error::config("val_set_size", ratio, "as a share of the rows above 0 and below 1"));
+        return Err(Error::config(
+            "val_set_size",
+            ratio,
+            "as a share of the rows above 0 and below 1",
+        ));
     }
     let mut groups: HashMap<u64, Vec<usize>> = HashMap::new();
     for (index, hash) in samples.hashes().into_iter().enumerate() {

@@ -20,6 +20,8 @@ use crate::quant::{BLOCK, FourBit, NESTED_BLOCK, STEP, dynamic_map, nested_scale
 const TILE_ROWS: usize = 128;
 const TILE_COLUMNS: usize = 48;
 const DEPTH: usize = 512;
+/// Rows of dx in a task, for which a tile of W is dequantised once.
+const GRADIENT_ROWS: usize = 256;
 /// Columns and rows of W in one pass of the gradient.
 const GRADIENT_WIDTH: usize = 256;
 const GRADIENT_DEPTH: usize = 256;
@@ -171,22 +173,25 @@ pub(crate) fn input_gradient(dy: &[f32], w: &Matrix<'_>, n: usize) -> Vec<f32> {
     assert!(dy.len() == m * n, "shapes of a gradient");
     let mut dx = zeros(m * k);
     let output = Output(dx.as_mut_ptr());
-    let task = |wide: &mut Vec<f32>, c: usize| {
-        let c = c * GRADIENT_WIDTH;
+    let strips = k.div_ceil(GRADIENT_WIDTH);
+    let task = |wide: &mut Vec<f32>, task: usize| {
+        let (i, c) = (task / strips * GRADIENT_ROWS, task % strips * GRADIENT_WIDTH);
         for j in (0..n).step_by(GRADIENT_DEPTH) {
-            let size = Size { m, n: GRADIENT_WIDTH.min(k - c), k: GRADIENT_DEPTH.min(n - j) };
+            let size = Size {
+                m: GRADIENT_ROWS.min(m - i),
+                n: GRADIENT_WIDTH.min(k - c),
+                k: GRADIENT_DEPTH.min(n - j),
+            };
             let tile = w.tile(j..j + size.k, c..c + size.n, wide);
-            let dy = Strided { start: dy[j..].as_ptr(), row: n, column: 1 };
-            // SAFETY: columns c .. c + n of dx belong to this task alone, columns j .. j + k of dy
-            // exist, and the tile has this size.
+            let dy = Strided { start: dy[i * n + j..].as_ptr(), row: n, column: 1 };
+            // SAFETY: rows i .. i + m and columns c .. c + n of dx belong to this task alone, these rows
+            // and columns j .. j + k of dy exist, and the tile has this size.
             unsafe {
-                let dx = RowsMut { start: output.get().add(c), stride: k };
+                let dx = RowsMut { start: output.get().add(i * k + c), stride: k };
                 weighted(dy, tile, dx, size, j > 0);
             }
         }
     };
-    if m > 0 {
-        each_with(k.div_ceil(GRADIENT_WIDTH), Vec::new, task);
-    }
+    each_with(m.div_ceil(GRADIENT_ROWS) * strips, Vec::new, task);
     dx
 }

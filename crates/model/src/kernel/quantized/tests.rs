@@ -99,13 +99,16 @@ fn the_gradient_is_that_of_the_dequantised_matrix() {
     let device = Device::flex();
     each(|w, what| {
         let [out, inner] = w.dims();
-        let x = tensor([2, 9, inner], 1, &device).autodiff().require_grad();
-        let dy = tensor([2, 9, out], 2, &device);
-        let y = linear(x.clone(), &w.parts());
-        let gradients = (y * Tensor::from_inner(dy.clone())).sum().backward();
-        let expected = dy.matmul(w.dequantize().unsqueeze::<3>());
-        let found = values(x.grad(&gradients).unwrap());
-        assert_near(&found, &values(expected), 1e-6 * out as f32, what);
+        // The second in more than one piece.
+        for rows in [9, 150] {
+            let x = tensor([2, rows, inner], 1, &device).autodiff().require_grad();
+            let dy = tensor([2, rows, out], 2, &device);
+            let y = linear(x.clone(), &w.parts());
+            let gradients = (y * Tensor::from_inner(dy.clone())).sum().backward();
+            let expected = dy.matmul(w.dequantize().unsqueeze::<3>());
+            let found = values(x.grad(&gradients).unwrap());
+            assert_near(&found, &values(expected), 1e-6 * out as f32, what);
+        }
     });
 }
 
