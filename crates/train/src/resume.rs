@@ -7,9 +7,10 @@ use serde_json::Value;
 use crate::error::Error;
 
 /// Settings that say what is learned and by which numbers: with others it would be another run.
-const FIXED: [&str; 9] = [
-    "model",
+const FIXED: [&str; 10] = [
     "adapter",
+    "trainable",
+    "frozen",
     "lora",
     "quantization",
     "loss_type",
