@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bad_batch;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

@@ -9,9 +9,10 @@ use std::time::{Instant, SystemTime};
 use posttrain_model::{CrossEntropy, Decoder, Parameter};
 use serde::{Deserialize, Serialize};
 
+use crate::bad_batch::{BAD_BATCH, lines};
 use crate::checkpoint::{Checkpoints, read_state, write_file};
 use crate::config::{Resume, TrainingArguments, When};
-use crate::data::{Batches, MicroBatch, Position, Window};
+use crate::data::{Batches, Position, Window};
 use crate::error::Error;
 use crate::memory::all_parameters;
 use crate::optim::{Ema, Optimizer, OptimizerConfig};
@@ -25,8 +26,6 @@ use crate::weights::Weights;
 /// Names of the files of a checkpoint beside its weights.
 const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
-/// What a run writes of the batch at which it stopped.
-const BAD_BATCH: &str = "bad_batch.jsonl";
 
 /// A run in its folder.
 pub struct Run<'a> {
@@ -455,32 +454,6 @@ fn peak_memory() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(1024 * kibibytes)
-}
-
-/// The texts of a window, one JSON object each: their rows, ids and trained ids.
-fn lines(window: &Window) -> String {
-    let mut out = String::new();
-    for MicroBatch { batch, targets, rows } in &window.micro_batches {
-        let lengths = (0..).zip(batch.texts()).flat_map(|(row, texts)| {
-            let starts = texts.iter().scan(row * batch.time(), |start, &length| {
-                let from = *start;
-                *start += length;
-                Some((from, length))
-            });
-            starts.collect::<Vec<_>>()
-        });
-        for (text, ((from, length), rows)) in lengths.zip(rows).enumerate() {
-            let trained = targets.texts().iter().zip(targets.tokens());
-            let trained: Vec<u32> =
-                trained.filter(|(of, _)| **of == text).map(|(_, &id)| id).collect();
-            let rows: Vec<String> = rows.iter().map(ToString::to_string).collect();
-            let ids = &batch.ids()[from..from + length];
-            let line = serde_json::json!({ "rows": rows, "ids": ids, "trained_ids": trained });
-            out.push_str(&line.to_string());
-            out.push('\n');
-        }
-    }
-    out
 }
 
 /// Whether no run has made a step or a model here.
