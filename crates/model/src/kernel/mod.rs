@@ -151,7 +151,11 @@ pub(crate) trait Kernels: Backend {
     /// The gradients by q, k and v, of those that are wanted, given the output o, its stats and the
     /// gradient dy by o.
     #[fusion(default)]
-    #[allow(clippy::too_many_arguments, reason = "a backend takes its tensors one by one")]
+    #[allow(
+        clippy::too_many_arguments,
+        clippy::type_complexity,
+        reason = "a backend takes and gives its tensors one by one"
+    )]
     fn attention_backward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

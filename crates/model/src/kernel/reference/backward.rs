@@ -114,6 +114,7 @@ pub(crate) struct Pass<B: Backend> {
     pub(crate) dy: FloatTensor<B>,
 }
 
+#[expect(clippy::type_complexity, reason = "as the operation has it")]
 pub(crate) fn attention_backward<B: Backend>(
     pass: Pass<B>,
     [sequences, low, high]: [IntTensor<B>; 3],
