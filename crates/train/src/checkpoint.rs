@@ -118,11 +118,12 @@ impl Checkpoints {
         for (found, path) in self.list()? {
             let other = || Ok::<_, Error>(path.canonicalize().map_err(Error::io(&path))? != used);
             if found > step || (found == step && other()?) {
-                let name = |number: u64| match number {
-                    0 => self.folder.join(format!("abandoned-{NAME}{found}")),
-                    _ => self.folder.join(format!("abandoned-{NAME}{found}.{number}")),
-                };
-                let free = (0..).map(name).find(|name| !name.exists()).expect("some name is free");
+                let name = format!("abandoned-{NAME}{found}");
+                let (mut free, mut number) = (self.folder.join(&name), 0);
+                while free.exists() {
+                    number += 1;
+                    free = self.folder.join(format!("{name}.{number}"));
+                }
                 fs::rename(&path, free).map_err(Error::io(&path))?;
             }
         }
