@@ -15,7 +15,7 @@ pub(super) fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// −log s(−x) has no overflow, and neither has this: log s(x).
+/// log s(x)
 pub(super) fn log_sigmoid(x: f64) -> f64 {
     -softplus(-x)
 }

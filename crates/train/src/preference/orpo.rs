@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The NLL goes over whole sequences, prompt and chosen answer, as in TRL 1.16 and in the authors'
-//! code. The odds of an answer that is certain (x = 0) are infinite: from x = −2⁻²⁴ on, half of what
-//! f32 can tell from 1, log odds goes on in a straight line (TRL: not a number).
+//! code. The odds of an answer that is certain (x = 0) are infinite: from x = −2⁻²⁴ on, the least that
+//! f32 can tell from certain, log odds goes on in a straight line (TRL: not a number).
 
 use serde::{Deserialize, Serialize};
 
