@@ -7,6 +7,7 @@ pub mod data;
 mod error;
 pub mod memory;
 pub mod optim;
+pub mod preference;
 mod resume;
 mod run;
 pub mod schedule;
