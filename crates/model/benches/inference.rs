@@ -3,21 +3,17 @@
 //! Prints one line of JSON for each measurement; the arguments are `MODE FOLDER ROUNDS`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measurements")]
 
+#[path = "support/peak.rs"]
+mod peak;
+
 use std::time::{Instant, SystemTime};
 
+use peak::peak_mib;
 use posttrain_core::Sampling;
 use posttrain_model::{Batch, Decoder, Next, TokenRequest, device};
 
 fn prompt(length: usize, seed: usize) -> Vec<u32> {
     (0..length).map(|i| ((i * 7919 + seed * 104_729) % 8000 + 3) as u32).collect()
-}
-
-/// Peak resident memory in MiB.
-fn peak_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN) / 1024.0
 }
 
 fn timed(rounds: usize, tokens: usize, name: &str, mut work: impl FnMut()) {

@@ -4,10 +4,13 @@
 //! Prints one line of JSON for each step; the argument is the number of steps.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for measurements")]
 
+#[path = "../../model/benches/support/peak.rs"]
+mod peak;
 mod support;
 
 use std::time::Instant;
 
+use peak::peak_mib;
 use posttrain_model::device::{in_pool, keep_freed_memory};
 use posttrain_model::{Activations, Batch, Decoder, Gradients, Objective, Targets};
 use posttrain_train::optim::{Optimizer, OptimizerConfig, OptimizerName, clip_global_norm};
@@ -18,14 +21,6 @@ const TIME: usize = 256;
 
 fn row(seed: usize) -> Vec<u32> {
     (0..TIME).map(|i| ((i * 7919 + seed * 104_729) % 8000 + 3) as u32).collect()
-}
-
-/// Peak resident memory in MiB.
-fn peak_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN) / 1024.0
 }
 
 fn main() {

@@ -119,11 +119,8 @@ impl Checkpoints {
             let other = || Ok::<_, Error>(path.canonicalize().map_err(Error::io(&path))? != used);
             if found > step || (found == step && other()?) {
                 let name = format!("abandoned-{NAME}{found}");
-                let (mut free, mut number) = (self.folder.join(&name), 0);
-                while free.exists() {
-                    number += 1;
-                    free = self.folder.join(format!("{name}.{number}"));
-                }
+                let plain = self.folder.join(&name);
+                let free = if plain.exists() { numbered(&plain) } else { plain };
                 fs::rename(&path, free).map_err(Error::io(&path))?;
             }
         }
@@ -158,6 +155,13 @@ pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), Error> {
     fs::write(&stage, content).map_err(Error::io(&stage))?;
     File::open(&stage).and_then(|file| file.sync_all()).map_err(Error::io(&stage))?;
     fs::rename(&stage, path).map_err(Error::io(path))
+}
+
+/// The first free name with a number behind that of `path`.
+pub(crate) fn numbered(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut names = (1..u32::MAX).map(|number| path.with_file_name(format!("{name}.{number}")));
+    names.find(|path| !path.exists()).expect("some number is free")
 }
 
 /// Brings a folder and everything in it to disk.

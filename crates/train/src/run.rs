@@ -10,7 +10,7 @@ use posttrain_model::{CrossEntropy, Decoder, Parameter};
 use serde::{Deserialize, Serialize};
 
 use crate::bad_batch::{BAD_BATCH, lines};
-use crate::checkpoint::{Checkpoints, read_state, write_file};
+use crate::checkpoint::{Checkpoints, numbered, read_state, write_file};
 use crate::config::{Resume, TrainingArguments, When};
 use crate::data::{Batches, Position, Window};
 use crate::error::Error;
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
                      `overwrite_output_dir: true` to move it aside",
                 ));
             }
-            move_aside(folder)?;
+            fs::rename(folder, numbered(folder)).map_err(Error::io(folder))?;
             checkpoints = Checkpoints::open(folder)?;
         }
         let newest = || -> Result<Option<PathBuf>, Error> {
@@ -466,12 +466,4 @@ fn is_new(folder: &Path) -> Result<bool, Error> {
         name == METRICS || name.starts_with("checkpoint-") || name.ends_with(".safetensors")
     };
     Ok(!names.iter().any(of_a_run))
-}
-
-/// Renames a folder to the first free name with a number behind it.
-fn move_aside(folder: &Path) -> Result<(), Error> {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let free = (1..u32::MAX).map(|n| folder.with_file_name(format!("{name}.{n}")));
-    let free = free.into_iter().find(|path| !path.exists()).expect("some number is free");
-    fs::rename(folder, free).map_err(Error::io(folder))
 }

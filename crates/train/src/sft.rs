@@ -26,19 +26,6 @@ use crate::weights::Weights;
 /// # Errors
 /// [`Error::NotFinite`] for a loss or gradient that is not a number, and those of [`Run`].
 pub fn sft(
-    model: Decoder,
-    weights: &Weights,
-    batches: &mut Batches,
-    validation: Option<&Batches>,
-    config: &SftConfig,
-    info: RunInfo,
-    run: &mut Run<'_>,
-) -> Result<Decoder, Error> {
-    let device = model.device();
-    in_pool(&device, || recipe(model, weights, batches, validation, config, info, run))
-}
-
-fn recipe(
     mut model: Decoder,
     weights: &Weights,
     batches: &mut Batches,
@@ -47,44 +34,47 @@ fn recipe(
     info: RunInfo,
     run: &mut Run<'_>,
 ) -> Result<Decoder, Error> {
-    let pass = Pass::new(config)?;
-    let schedule =
-        Schedule::new(&config.schedule, config.training.learning_rate, batches.total_steps())?;
-    let mut learner = run.start(info, &model, &config.optim, batches)?;
+    let device = model.device();
+    in_pool(&device, || {
+        let pass = Pass::new(config)?;
+        let schedule =
+            Schedule::new(&config.schedule, config.training.learning_rate, batches.total_steps())?;
+        let mut learner = run.start(info, &model, &config.optim, batches)?;
 
-    while !run.stopped()
-        && let Some(window) = batches.next_window()?
-    {
-        let (mut gradients, mut found) = (Gradients::default(), Found::default());
-        for (number, batch) in window.micro_batches.iter().enumerate() {
-            let noise = pass.noise(window.step, number);
-            pass.add(&model, batch, window.trained_tokens, noise, &mut gradients, &mut found);
-        }
-        let grad_norm = clip_global_norm(&mut gradients, config.training.max_norm());
-        run.check(&window, found.loss, grad_norm)?;
-        let learning_rate = schedule.rate(window.step - 1);
-        model = learner.optimizer.step(learning_rate, model, gradients);
-        if let Some(ema) = &mut learner.ema {
-            ema.update(&model);
-        }
+        while !run.stopped()
+            && let Some(window) = batches.next_window()?
+        {
+            let (mut gradients, mut found) = (Gradients::default(), Found::default());
+            for (number, batch) in window.micro_batches.iter().enumerate() {
+                let noise = pass.noise(window.step, number);
+                pass.add(&model, batch, window.trained_tokens, noise, &mut gradients, &mut found);
+            }
+            let grad_norm = clip_global_norm(&mut gradients, config.training.max_norm());
+            run.check(&window, found.loss, grad_norm)?;
+            let learning_rate = schedule.rate(window.step - 1);
+            model = learner.optimizer.step(learning_rate, model, gradients);
+            if let Some(ema) = &mut learner.ema {
+                ema.update(&model);
+            }
 
-        let metrics = StepMetrics { grad_norm, learning_rate, ..found.metrics(&window) };
-        let evaluation = |model: &Decoder| {
-            validation.map(|rows| evaluate(model, rows, window.step, window.epoch)).transpose()
-        };
-        let go = run.end_step(metrics, &model, weights, &learner, batches, evaluation)?;
-        if go == Go::Stop {
-            break;
+            let metrics = StepMetrics { grad_norm, learning_rate, ..found.metrics(&window) };
+            let evaluation = |model: &Decoder| {
+                validation.map(|rows| evaluate(model, rows, window.step, window.epoch)).transpose()
+            };
+            let go = run.end_step(metrics, &model, weights, &learner, batches, evaluation)?;
+            if go == Go::Stop {
+                break;
+            }
         }
-    }
-    if config.training.load_best_model_at_end
-        && let Some(best) = run.best(&model, weights)?
-    {
-        return Ok(best);
-    }
-    Ok(match learner.ema {
-        Some(ema) => ema.applied_to(&model),
-        None => model,
+        if config.training.load_best_model_at_end
+            && let Some(best) = run.best(&model, weights)?
+        {
+            return Ok(best);
+        }
+        Ok(match learner.ema {
+            Some(ema) => ema.applied_to(&model),
+            None => model,
+        })
     })
 }
 

@@ -113,7 +113,7 @@ impl SftConfig {
         self.training.validate()?;
         self.optim.validate()?;
         self.sft.validate()?;
-        // How many steps there will be is known with the data: for now as many as one likes.
+        // How many steps there will be is known with the data; as many as one likes fit any warmup.
         let steps = u64::try_from(self.training.max_steps).ok().filter(|&steps| steps > 0);
         let rate = self.training.learning_rate;
         Schedule::new(&self.schedule, rate, steps.unwrap_or(1 << 40))?;

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use posttrain_model::Activations;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::Error;
 use crate::watch::Selection;
@@ -38,10 +40,12 @@ pub struct TrainingArguments {
     /// Decay of the exponential moving average of the trained weights; none without it.
     pub ema_decay: Option<f64>,
     /// When the validation rows are evaluated.
+    #[serde(deserialize_with = "when")]
     pub eval_strategy: When,
     /// Steps between evaluations; `save_steps` without it.
     pub eval_steps: Option<u64>,
     /// When a checkpoint is written.
+    #[serde(deserialize_with = "when")]
     pub save_strategy: When,
     /// Steps between checkpoints.
     pub save_steps: u64,
@@ -103,7 +107,7 @@ impl Default for TrainingArguments {
 
 /// When something is done beside the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", from = "Spelled")]
+#[serde(rename_all = "lowercase")]
 pub enum When {
     /// Never.
     No,
@@ -113,42 +117,11 @@ pub enum When {
     Epoch,
 }
 
-/// As files spell it: an unquoted `no` is YAML's `false`.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "`no`, `steps` or `epoch`")]
-enum Spelled {
-    Never(Never),
-    Known(Known),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Known {
-    No,
-    Steps,
-    Epoch,
-}
-
-impl From<Spelled> for When {
-    fn from(spelled: Spelled) -> Self {
-        match spelled {
-            Spelled::Never(_) | Spelled::Known(Known::No) => Self::No,
-            Spelled::Known(Known::Steps) => Self::Steps,
-            Spelled::Known(Known::Epoch) => Self::Epoch,
-        }
-    }
-}
-
-/// `false`.
-#[derive(Deserialize)]
-#[serde(try_from = "bool")]
-struct Never;
-
-impl TryFrom<bool> for Never {
-    type Error = &'static str;
-
-    fn try_from(value: bool) -> Result<Self, Self::Error> {
-        if value { Err("expected `no`, `steps` or `epoch`") } else { Ok(Self) }
+/// An unquoted `no` is YAML's `false`.
+fn when<'de, D: Deserializer<'de>>(deserializer: D) -> Result<When, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Bool(false) => Ok(When::No),
+        other => When::deserialize(other).map_err(D::Error::custom),
     }
 }
 
@@ -255,5 +228,25 @@ impl TrainingArguments {
     /// The seed of the order of the rows.
     pub fn order_seed(&self) -> u64 {
         self.data_seed.unwrap_or(self.seed)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::config::Document;
+
+    #[test]
+    fn no_may_stand_without_quotes_and_a_misspelt_word_has_a_suggestion() {
+        let read =
+            |text: &str| Document::parse("run.yaml", text).unwrap().section::<TrainingArguments>();
+        for text in ["eval_strategy: no", "eval_strategy: 'no'", "eval_strategy: false"] {
+            assert_eq!(read(text).unwrap().eval_strategy, When::No, "{text}");
+        }
+        assert_eq!(read("save_strategy: epoch").unwrap().save_strategy, When::Epoch);
+        let error = read("save_strategy: stps").unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("did you mean `steps`?"), "{error}");
+        assert!(read("eval_strategy: true").is_err());
     }
 }

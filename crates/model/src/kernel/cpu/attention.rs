@@ -247,10 +247,7 @@ simd! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(n: usize, seed: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0).collect()
-    }
+    use crate::kernel::cpu::tests::numbers;
 
     fn naive(q: &[f32], k: &[f32], v: &[f32], seen: Visible<'_>, a: Attention) -> Vec<f64> {
         let mut out = vec![0.0; q.len()];
