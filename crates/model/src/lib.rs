@@ -13,7 +13,7 @@ pub mod quant;
 pub mod rope;
 
 pub use decoder::{
-    Activations, Attention, Batch, Block, Body, CrossEntropy, Decoder, Embedding, Factor,
+    Activations, Attention, Batch, Block, Body, Branches, CrossEntropy, Decoder, Embedding, Factor,
     Gradients, KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Targets, TokenLogprobs,
     Weight,
 };

@@ -58,7 +58,7 @@ impl Attention {
         }
         let (k, v) = match cache {
             Some(cache) => cache.write(k, v, places),
-            None => (k, v),
+            None => (places.sequences(k), places.sequences(v)),
         };
         let scores = kernel::Scores {
             scale: config.attention_multiplier,

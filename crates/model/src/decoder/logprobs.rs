@@ -31,7 +31,7 @@ pub struct Targets {
 impl Targets {
     /// Every token but the first of each text.
     pub fn all(batch: &Batch) -> Self {
-        Self::chosen(batch, |_| true)
+        Self::chosen(batch, |_, _, _| true)
     }
 
     /// The tokens whose mask is set, `[batch * time]`. The first token of a text has nothing
@@ -47,24 +47,38 @@ impl Targets {
                 expected: format!("that of the batch, {}", batch.ids().len()),
             });
         }
-        Ok(Self::chosen(batch, |place| mask[place]))
+        Ok(Self::chosen(batch, |_, _, place| mask[place]))
     }
 
-    fn chosen(batch: &Batch, wanted: impl Fn(usize) -> bool) -> Self {
+    /// `wanted` hears the number of the text, the place in it and the place in the batch.
+    fn chosen(batch: &Batch, wanted: impl Fn(usize, usize, usize) -> bool) -> Self {
         let mut targets = Self::default();
-        for (row, texts) in batch.texts().iter().enumerate() {
-            let mut start = row * batch.time();
-            for length in texts {
-                for place in (start + 1..start + length).filter(|&place| wanted(place)) {
-                    targets.places.push(place - 1);
+        for [stem, own] in batch.places() {
+            let places = stem.chain(own);
+            for (index, (before, place)) in places.clone().zip(places.skip(1)).enumerate() {
+                if wanted(targets.count, index + 1, place) {
+                    targets.places.push(before);
                     targets.tokens.push(batch.ids()[place]);
                     targets.texts.push(targets.count);
                 }
-                start += length;
-                targets.count += 1;
             }
+            targets.count += 1;
         }
         targets
+    }
+
+    /// The tokens of which `wanted` says so, given the number of their text and their place in it,
+    /// from 1 on. Of texts that share a stem each has the stem's tokens, too.
+    ///
+    /// ```
+    /// use posttrain_model::{Batch, Targets};
+    /// let batch = Batch::branched(&[(&[5, 6], &[&[7], &[8, 9]])])?;
+    /// let targets = Targets::of_texts(&batch, |_, place| place >= 2);
+    /// assert_eq!((targets.tokens(), targets.texts()), (&[7, 8, 9][..], &[0, 1, 1][..]));
+    /// # Ok::<(), posttrain_model::Error>(())
+    /// ```
+    pub fn of_texts(batch: &Batch, wanted: impl Fn(usize, usize) -> bool) -> Self {
+        Self::chosen(batch, |text, index, _| wanted(text, index))
     }
 
     /// For each token the place of the one before it, in `[batch * time]`.

@@ -29,7 +29,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 pub use attention::Attention;
 pub use backward::{Activations, Noise};
-pub use batch::Batch;
+pub use batch::{Batch, Branches};
 pub use block::Block;
 pub use cache::KvCache;
 pub use cross_entropy::CrossEntropy;

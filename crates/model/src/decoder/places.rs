@@ -20,6 +20,8 @@ pub(super) struct Layout {
     keys: usize,
     /// Places of each sequence in the cache, if there is one.
     capacity: Option<usize>,
+    /// For each sequence the tokens whose keys it has, where they are not a row of the tokens.
+    shared: Vec<Vec<usize>>,
     /// For each token the place of its own key in the sequence,
     key: Vec<usize>,
     /// the first key of its text,
@@ -38,6 +40,7 @@ impl Layout {
             tokens: Vec::new(),
             keys,
             capacity,
+            shared: Vec::new(),
             key: Vec::new(),
             first: Vec::new(),
             position: Vec::new(),
@@ -60,6 +63,13 @@ impl Layout {
         self.tokens.push(tokens);
     }
 
+    /// The tokens since the last row are a row that sees the keys of these tokens, of which its own
+    /// are the last.
+    pub(super) fn end_row_of(&mut self, keys: Vec<usize>) {
+        self.end_row(self.shared.len());
+        self.shared.push(keys);
+    }
+
     /// `[rows, tokens of the longest]`.
     fn rows(&self) -> [usize; 2] {
         [self.tokens.len(), self.tokens.iter().copied().max().unwrap_or(0)]
@@ -67,7 +77,7 @@ impl Layout {
 
     fn is_ragged(&self) -> bool {
         let [rows, time] = self.rows();
-        rows * time != self.key.len()
+        rows * time != self.key.len() || !self.shared.is_empty()
     }
 
     /// The shape in which the tokens pass the layers: rows, or all of them in one.
@@ -96,6 +106,8 @@ pub(super) struct Places {
     /// For each token its place in a cache, counted through all sequences.
     pub(super) write: Option<Tensor<1, Int>>,
     ragged: Option<Ragged>,
+    /// For each place of each sequence of keys its token, `[sequences, keys]`.
+    shared: Option<Tensor<2, Int>>,
     ropes: Vec<(Tensor<2>, Tensor<2>)>,
     visible: Vec<(Option<usize>, Visible)>,
 }
@@ -140,11 +152,20 @@ impl Places {
                 place: ints(own.map(|(place, _)| place), device),
             }
         });
+        let shared = (!layout.shared.is_empty()).then(|| {
+            // Places behind a sequence's end are seen by nobody.
+            let all = layout.shared.iter().flat_map(|tokens| {
+                let last = tokens.last().copied().unwrap_or(0);
+                tokens.iter().copied().chain(std::iter::repeat_n(last, layout.keys - tokens.len()))
+            });
+            ints(all, device).reshape([layout.shared.len(), layout.keys])
+        });
         Self {
             keys: layout.keys,
             noise,
             write,
             ragged,
+            shared,
             ropes: config
                 .ropes
                 .iter()
@@ -162,6 +183,15 @@ impl Places {
     pub(super) fn visible(&self, window: Option<usize>) -> &Visible {
         let found = self.visible.iter().find(|(known, _)| *known == window);
         &found.expect("a window of the configuration").1
+    }
+
+    /// Keys, or values, as sequences, `[sequences, keys, kv_heads, dim]`.
+    pub(super) fn sequences(&self, k: Tensor<4>) -> Tensor<4> {
+        let Some(shared) = &self.shared else { return k };
+        let [_, _, heads, dim] = k.dims();
+        let [sequences, keys] = shared.dims();
+        let places = shared.clone().reshape([-1]);
+        k.select(1, places).reshape([sequences, keys, heads, dim])
     }
 
     /// Queries as rows, `[rows, time, heads, dim]`.
