@@ -91,8 +91,8 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
 
     let texts: Vec<_> = (0..20_000).map(|_| Row::Text(story(&mut random))).collect();
     let base = train(cli, "base", &start, texts, &tokenizer, |config| {
-        config.sft.packing = true;
-        config.sft.packing_strategy = posttrain::train::data::Packing::Wrapped;
+        config.method.packing = true;
+        config.method.packing_strategy = posttrain::train::data::Packing::Wrapped;
         config.training.max_steps = cli.pretraining_steps as i64;
     })?;
     let before = exact_match(cli, &base, &asked)?;
@@ -107,8 +107,8 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         }
     }
     let tuned = train(cli, "tuned", &base, rows, &tokenizer, |config| {
-        config.sft.assistant_only_loss = true;
-        config.sft.packing = true;
+        config.method.assistant_only_loss = true;
+        config.method.packing = true;
         config.training.max_steps = cli.tuning_steps as i64;
     })?;
     let after = exact_match(cli, &tuned, &asked)?;

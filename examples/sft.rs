@@ -107,8 +107,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         validation.map(|rows| Batches::new(rows, config.eval_batch_options())).transpose()?;
     eprintln!("{}", report.text(marks()));
     let (model_config, stored) = (Config::from_model(&base)?, Checkpoint::open(&base)?.dtype());
-    let longest = (0..batches.samples().len()).map(|row| batches.samples().length(row)).max();
-    let (stored, longest) = (stored.unwrap_or(Dtype::F32), longest.unwrap_or(0));
+    let (stored, longest) = (stored.unwrap_or(Dtype::F32), batches.longest());
     let cpu = device::name_of(&device) == "flex";
     eprintln!("memory\n{}", config.memory_report(&model_config, stored, longest, cpu)?);
     save(&out.join("data_report.json"), &serde_json::to_vec_pretty(&report)?)?;

@@ -8,6 +8,7 @@ mod error;
 pub mod memory;
 pub mod optim;
 pub mod preference;
+mod recipe;
 mod resume;
 mod run;
 pub mod schedule;
@@ -16,6 +17,7 @@ pub mod watch;
 mod weights;
 
 pub use error::Error;
+pub use recipe::{Recipe, train};
 pub use run::{Found, Go, Learner, Run};
 pub use sft::{evaluate, sft};
 pub use weights::Weights;

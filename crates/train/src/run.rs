@@ -1,5 +1,5 @@
-//! What surrounds the loop of a recipe: steps, evaluations, checkpoints, observers. The recipe owns the
-//! model and calls; nothing here calls back.
+//! What surrounds the steps of a run: evaluations, checkpoints, observers. The loop owns the model and
+//! calls; of the recipe it is asked here to evaluate and to save.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,9 +16,10 @@ use crate::data::{Batches, Position, Window};
 use crate::error::Error;
 use crate::memory::all_parameters;
 use crate::optim::{Ema, Optimizer, OptimizerConfig};
+use crate::recipe::Recipe;
 use crate::resume::changed;
 use crate::watch::{
-    Checkpoint, Detector, EvalMetrics, METRICS, Observer, RunInfo, Selection, SelectionState,
+    Checkpoint, Detector, METRICS, Observer, RunInfo, Selection, SelectionState,
     StepMetrics, Stop, Summary, flops_per_token,
 };
 use crate::weights::Weights;
@@ -334,9 +335,9 @@ impl<'a> Run<'a> {
         weights: &Weights,
         learner: &Learner,
         batches: &Batches,
-        evaluate: impl FnOnce(&Decoder) -> Result<Option<EvalMetrics>, Error>,
+        recipe: &mut dyn Recipe,
     ) -> Result<Go, Error> {
-        let step = metrics.step;
+        let (step, epoch) = (metrics.step, metrics.epoch);
         self.state.step = step;
         self.state.position = Some(batches.position().clone());
         let seconds = self.step_started.elapsed().as_secs_f64();
@@ -353,7 +354,7 @@ impl<'a> Run<'a> {
             self.observer.warning(&warning)?;
         }
 
-        let (last, epoch_ends) = (step == self.total_steps, metrics.epoch.fract() == 0.0);
+        let (last, epoch_ends) = (step == self.total_steps, epoch.fract() == 0.0);
         let due = |when, every| match when {
             When::No => false,
             When::Steps => step.is_multiple_of(every) || last,
@@ -363,7 +364,7 @@ impl<'a> Run<'a> {
         let mut best = false;
         if due(self.arguments.eval_strategy, self.arguments.eval_every()) {
             let averaged = learner.ema.as_ref().map(|ema| ema.applied_to(model));
-            if let Some(found) = evaluate(averaged.as_ref().unwrap_or(model))? {
+            if let Some(found) = recipe.evaluate(averaged.as_ref().unwrap_or(model), step, epoch)? {
                 self.observer.evaluation(&found)?;
                 let verdict = self.selection.observe(&found)?;
                 self.state.selection = self.selection.state().clone();
@@ -377,7 +378,7 @@ impl<'a> Run<'a> {
         }
         let save = due(self.arguments.save_strategy, self.arguments.save_steps);
         if save || (go == Go::Stop && self.arguments.save_strategy != When::No) {
-            self.save(model, weights, learner, best)?;
+            self.save(model, weights, learner, recipe, best)?;
         }
         self.step_started = Instant::now();
         Ok(go)
@@ -388,12 +389,14 @@ impl<'a> Run<'a> {
         model: &Decoder,
         weights: &Weights,
         learner: &Learner,
+        recipe: &dyn Recipe,
         best: bool,
     ) -> Result<(), Error> {
         let step = self.state.step;
         let path = self.checkpoints.write(step, &self.state, |folder| {
             weights.save_state(model, folder)?;
             learner.optimizer.save(folder.join(OPTIMIZER))?;
+            recipe.save(folder)?;
             learner.ema.as_ref().map_or(Ok(()), |ema| ema.save(folder.join(EMA)))
         })?;
         if let Some(keep) = self.arguments.save_total_limit {

@@ -9,24 +9,22 @@
 
 use std::time::Instant;
 
-use posttrain_model::device::in_pool;
 use posttrain_model::{Activations, Decoder, Gradients, Noise, Objective};
 
 use crate::config::SftConfig;
-use crate::data::{Batches, MicroBatch, fold};
+use crate::data::{Batches, MicroBatch, Window, fold};
 use crate::error::Error;
-use crate::optim::clip_global_norm;
-use crate::run::{Found, Go, Run};
-use crate::schedule::Schedule;
+use crate::recipe::{Recipe, train};
+use crate::run::{Found, Run};
 use crate::watch::{EvalMetrics, RunInfo, StepMetrics};
 use crate::weights::Weights;
 
 /// Trains a model on rows, and returns it as it is after the last step.
 ///
 /// # Errors
-/// [`Error::NotFinite`] for a loss or gradient that is not a number, and those of [`Run`].
+/// Those of [`train`].
 pub fn sft(
-    mut model: Decoder,
+    model: Decoder,
     weights: &Weights,
     batches: &mut Batches,
     validation: Option<&Batches>,
@@ -34,91 +32,58 @@ pub fn sft(
     info: RunInfo,
     run: &mut Run<'_>,
 ) -> Result<Decoder, Error> {
-    let device = model.device();
-    in_pool(&device, || {
-        let pass = Pass::new(config)?;
-        let schedule =
-            Schedule::new(&config.schedule, config.training.learning_rate, batches.total_steps())?;
-        let mut learner = run.start(info, &model, &config.optim, batches)?;
-
-        while !run.stopped()
-            && let Some(window) = batches.next_window()?
-        {
-            let (mut gradients, mut found) = (Gradients::default(), Found::default());
-            for (number, batch) in window.micro_batches.iter().enumerate() {
-                let noise = pass.noise(window.step, number);
-                pass.add(&model, batch, window.trained_tokens, noise, &mut gradients, &mut found);
-            }
-            let grad_norm = clip_global_norm(&mut gradients, config.training.max_norm());
-            run.check(&window, found.loss, grad_norm)?;
-            let learning_rate = schedule.rate(window.step - 1);
-            model = learner.optimizer.step(learning_rate, model, gradients);
-            if let Some(ema) = &mut learner.ema {
-                ema.update(&model);
-            }
-
-            let metrics = StepMetrics { grad_norm, learning_rate, ..found.metrics(&window) };
-            let evaluation = |model: &Decoder| {
-                validation.map(|rows| evaluate(model, rows, window.step, window.epoch)).transpose()
-            };
-            let go = run.end_step(metrics, &model, weights, &learner, batches, evaluation)?;
-            if go == Go::Stop {
-                break;
-            }
-        }
-        if config.training.load_best_model_at_end
-            && let Some(best) = run.best(&model, weights)?
-        {
-            return Ok(best);
-        }
-        Ok(match learner.ema {
-            Some(ema) => ema.applied_to(&model),
-            None => model,
-        })
-    })
+    let mut recipe = Sft {
+        objective: config.method.objective()?,
+        activations: config.training.activations(),
+        neftune_alpha: config.method.neftune_noise_alpha,
+        seed: config.training.seed,
+        validation,
+    };
+    train(&mut recipe, model, weights, batches, config, info, run)
 }
 
-/// How a pass adds to a step.
-struct Pass {
+struct Sft<'a> {
     objective: Objective,
     activations: Activations,
     neftune_alpha: Option<f32>,
     seed: u64,
+    validation: Option<&'a Batches>,
 }
 
-impl Pass {
-    fn new(config: &SftConfig) -> Result<Self, Error> {
-        Ok(Self {
-            objective: config.sft.objective()?,
-            activations: config.training.activations(),
-            neftune_alpha: config.sft.neftune_noise_alpha,
-            seed: config.training.seed,
-        })
-    }
-
-    /// The noise follows from seed, step and pass alone, so that a resumed run has the same.
-    fn noise(&self, step: u64, pass: usize) -> Noise {
-        let seed = fold(self.seed, [step, pass as u64]);
-        Noise { seed, neftune_alpha: self.neftune_alpha }
-    }
-
-    fn add(
-        &self,
+impl Recipe for Sft<'_> {
+    fn learn(
+        &mut self,
         model: &Decoder,
-        MicroBatch { batch, targets, .. }: &MicroBatch,
-        trained_tokens: usize,
-        noise: Noise,
+        window: &Window,
         gradients: &mut Gradients,
-        found: &mut Found,
-    ) {
-        let weights = vec![1.0 / trained_tokens as f32; targets.len()];
-        model.backward(batch, Some(noise), self.activations, gradients, |hidden, gradients| {
-            let loss =
-                model.cross_entropy(hidden, targets, &weights, self.objective, Some(gradients));
-            found.add(&loss);
-            loss.by_hidden.expect("gradients were asked for")
-        });
+    ) -> Result<StepMetrics, Error> {
+        let mut found = Found::default();
+        for (pass, MicroBatch { batch, targets, .. }) in window.micro_batches.iter().enumerate() {
+            let noise = noise(self.seed, window.step, pass, self.neftune_alpha);
+            let weights = vec![1.0 / window.trained_tokens as f32; targets.len()];
+            model.backward(batch, Some(noise), self.activations, gradients, |hidden, gradients| {
+                let loss =
+                    model.cross_entropy(hidden, targets, &weights, self.objective, Some(gradients));
+                found.add(&loss);
+                loss.by_hidden.expect("gradients were asked for")
+            });
+        }
+        Ok(found.metrics(window))
     }
+
+    fn evaluate(
+        &mut self,
+        model: &Decoder,
+        step: u64,
+        epoch: f64,
+    ) -> Result<Option<EvalMetrics>, Error> {
+        self.validation.map(|rows| evaluate(model, rows, step, epoch)).transpose()
+    }
+}
+
+/// The noise of a pass follows from seed, step and pass alone, so that a resumed run has the same.
+pub(crate) fn noise(seed: u64, step: u64, pass: usize, neftune_alpha: Option<f32>) -> Noise {
+    Noise { seed: fold(seed, [step, pass as u64]), neftune_alpha }
 }
 
 /// Mean −log p over the trained tokens of the validation rows.
@@ -134,7 +99,7 @@ pub fn evaluate(
     let (started, mut found, mut tokens) = (Instant::now(), Found::default(), 0);
     for batch in rows.pass() {
         let MicroBatch { batch, targets, .. } = batch?;
-        tokens += batch.texts().iter().flatten().sum::<usize>() as u64;
+        tokens += batch.tokens() as u64;
         let hidden = model.forward(&batch);
         let weights = vec![1.0; targets.len()];
         found.add(&model.cross_entropy(hidden, &targets, &weights, Objective::Nll, None));

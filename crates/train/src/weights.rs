@@ -9,7 +9,7 @@ use posttrain_model::checkpoint::{Checkpoint, Dtype, SaveOptions, read_companion
 use posttrain_model::{Decoder, LoadOptions};
 use regex::Regex;
 
-use crate::config::SftConfig;
+use crate::config::{Method, Settings};
 use crate::error::Error;
 use crate::optim::Ema;
 
@@ -49,8 +49,8 @@ impl Weights {
     /// # Errors
     /// [`Error::Model`] for what cannot be loaded, [`Error::Config`] for a pattern that matches no
     /// parameter and when nothing is left to be trained.
-    pub fn load(
-        config: &SftConfig,
+    pub fn load<M: Method>(
+        config: &Settings<M>,
         base: &Path,
         resumed: Option<&Path>,
         device: &Device,

@@ -85,6 +85,11 @@ impl Document {
         Ok(())
     }
 
+    /// What a key has where the file does not say it.
+    pub fn set_default(&mut self, key: &str, value: impl Into<Value>) {
+        self.values.entry(key).or_insert_with(|| value.into());
+    }
+
     /// Takes the keys of a section out. What the file does not say has the section's default.
     ///
     /// # Errors

@@ -6,14 +6,14 @@ use posttrain_model::adapter::LoraConfig;
 use posttrain_model::checkpoint::Dtype;
 use posttrain_model::config::Config;
 
-use super::SftConfig;
+use super::{Method, Settings};
 use crate::error::Error;
 use crate::memory::{MemorySettings, Plan, all_parameters, host_memory};
 use crate::weights::chosen;
 
-impl SftConfig {
+impl<M: Method> Settings<M> {
     /// What the run will need, as text, and what would fit where that is too much. `stored` is the type
-    /// of the checkpoint, `longest` the tokens of the longest row, `cpu` whether the device is the CPU,
+    /// of the checkpoint, `longest` the tokens of the longest sequence of a batch, `cpu` whether the device is the CPU,
     /// whose memory can be asked for.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl SftConfig {
             ema: self.training.ema_decay.is_some(),
             per_device_train_batch_size: self.training.per_device_train_batch_size,
             gradient_accumulation_steps: self.training.gradient_accumulation_steps,
-            max_length: if self.sft.packing { self.data.max_length } else { longest },
+            max_length: longest,
             activations: self.training.activations(),
         })
     }

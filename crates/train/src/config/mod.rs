@@ -22,6 +22,7 @@ use std::path::Path;
 
 use posttrain_model::adapter::LoraConfig;
 use posttrain_model::quant::Quantization;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -32,14 +33,13 @@ pub use sft::{LossType, SftArguments};
 pub use training::{Resume, TrainingArguments, When};
 
 use crate::Error;
-use crate::data::{BatchOptions, Packing, RowOptions};
 use crate::optim::OptimizerConfig;
 use crate::schedule::{Schedule, ScheduleConfig};
 
-/// Supervised fine-tuning. In the file all sections stand beside each other; `lora` and `quantization`
+/// The settings of a run. In the file all sections stand beside each other; `lora` and `quantization`
 /// are mappings of their own.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SftConfig {
+pub struct Settings<M> {
     /// The checkpoint, and what of it is trained.
     pub model: ModelArguments,
     /// The adapter and the quantisation.
@@ -52,8 +52,25 @@ pub struct SftConfig {
     pub optim: OptimizerConfig,
     /// The learning rate over time.
     pub schedule: ScheduleConfig,
-    /// What is trained of the rows, and by which objective.
-    pub sft: SftArguments,
+    /// What is trained of the rows, and by which loss.
+    pub method: M,
+}
+
+/// The settings of supervised fine-tuning.
+pub type SftConfig = Settings<SftArguments>;
+
+/// The section of a file that says what is learned from the rows.
+pub trait Method: Default + Serialize + DeserializeOwned {
+    /// PEFT's name of the task, which goes into an adapter's configuration.
+    const TASK_TYPE: &'static str;
+    /// The learning rate where the file has none.
+    const LEARNING_RATE: f64;
+
+    /// Checks the section, and what depends on others.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key, the value and what is allowed.
+    fn validate(&self, settings: &Settings<Self>) -> Result<(), Error>;
 }
 
 /// An adapter instead of the weights themselves, and a quantised base below it.
@@ -66,11 +83,11 @@ pub struct PeftArguments {
     pub quantization: Option<Quantization>,
 }
 
-impl SftConfig {
+impl<M: Method> Settings<M> {
     /// Reads a file and sets `key=value` over it.
     ///
     /// # Errors
-    /// Those of [`Document`] and [`SftConfig::validate`].
+    /// Those of [`Document`] and [`Settings::validate`].
     pub fn read(path: impl AsRef<Path>, sets: &[String]) -> Result<Self, Error> {
         let mut document = Document::read(path)?;
         for set in sets {
@@ -83,8 +100,9 @@ impl SftConfig {
     ///
     /// # Errors
     /// [`Error::ConfigFile`] for keys that are not known and values of the wrong type, and those of
-    /// [`SftConfig::validate`].
+    /// [`Settings::validate`].
     pub fn from_document(mut document: Document) -> Result<Self, Error> {
+        document.set_default("learning_rate", M::LEARNING_RATE);
         let mut config = Self {
             model: document.section()?,
             peft: document.section()?,
@@ -92,12 +110,12 @@ impl SftConfig {
             training: document.section()?,
             optim: document.section()?,
             schedule: document.section()?,
-            sft: document.section()?,
+            method: document.section()?,
         };
         document.finish()?;
         if let Some(lora) = &mut config.peft.lora {
             // What is trained here; PEFT's automatic classes ask for it.
-            lora.task_type.get_or_insert_with(|| "CAUSAL_LM".into());
+            lora.task_type.get_or_insert_with(|| M::TASK_TYPE.into());
         }
         config.validate()?;
         Ok(config)
@@ -112,7 +130,7 @@ impl SftConfig {
         self.data.validate()?;
         self.training.validate()?;
         self.optim.validate()?;
-        self.sft.validate()?;
+        self.method.validate(self)?;
         // How many steps there will be is known with the data; as many as one likes fit any warmup.
         let steps = u64::try_from(self.training.max_steps).ok().filter(|&steps| steps > 0);
         let rate = self.training.learning_rate;
@@ -138,7 +156,7 @@ impl SftConfig {
             serde_json::to_value(&self.training),
             serde_json::to_value(&self.optim),
             serde_json::to_value(&self.schedule),
-            serde_json::to_value(&self.sft),
+            serde_json::to_value(&self.method),
         ];
         let mut all = Map::new();
         for section in sections {
@@ -149,53 +167,8 @@ impl SftConfig {
         Value::Object(all)
     }
 
-    /// As a file that [`SftConfig::read`] reads to the same.
+    /// As a file that [`Settings::read`] reads to the same.
     pub fn to_yaml(&self) -> String {
         serde_saphyr::to_string(&self.to_json()).expect("settings are YAML")
-    }
-
-    /// How rows become token ids.
-    pub fn row_options(&self) -> RowOptions {
-        let mut options = RowOptions::default();
-        options.chat.max_length = Some(self.data.max_length);
-        options.chat.truncation = self.data.truncation_mode;
-        options.chat.turns = self.sft.turns();
-        options.completion_only_loss = self.sft.completion_only_loss.unwrap_or(true);
-        options.bad_rows = self.data.untrained_rows;
-        options.packing = self.packing();
-        options
-    }
-
-    /// How rows share sequences.
-    pub fn packing(&self) -> Option<Packing> {
-        self.sft.packing.then_some(self.sft.packing_strategy)
-    }
-
-    /// How rows become batches.
-    pub fn batch_options(&self) -> BatchOptions {
-        BatchOptions {
-            per_device_train_batch_size: self.training.per_device_train_batch_size,
-            gradient_accumulation_steps: self.training.gradient_accumulation_steps,
-            num_train_epochs: self.training.num_train_epochs,
-            max_steps: u64::try_from(self.training.max_steps).ok(),
-            max_length: Some(self.data.max_length),
-            packing: self.packing(),
-            padding_free: self.sft.padding_free,
-            shuffle_dataset: self.sft.shuffle_dataset,
-            train_sampling_strategy: self.sft.train_sampling_strategy,
-            seed: self.training.order_seed(),
-            ..BatchOptions::default()
-        }
-    }
-
-    /// How validation rows become batches.
-    pub fn eval_batch_options(&self) -> BatchOptions {
-        let packed = self.sft.eval_packing.unwrap_or(self.sft.packing);
-        BatchOptions {
-            per_device_train_batch_size: self.training.per_device_eval_batch_size,
-            gradient_accumulation_steps: 1,
-            packing: packed.then_some(self.sft.packing_strategy),
-            ..self.batch_options()
-        }
     }
 }

@@ -4,8 +4,9 @@ use posttrain_chat::TrainedTurns;
 use posttrain_model::Objective;
 use serde::{Deserialize, Serialize};
 
+use super::{Method, SftConfig};
 use crate::Error;
-use crate::data::{Packing, SamplingStrategy};
+use crate::data::{BatchOptions, Packing, RowOptions, SamplingStrategy};
 
 /// The settings of supervised fine-tuning, with TRL's names and defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,10 +98,63 @@ impl SftArguments {
         }
     }
 
-    pub(super) fn validate(&self) -> Result<(), Error> {
+}
+
+impl Method for SftArguments {
+    const TASK_TYPE: &'static str = "CAUSAL_LM";
+    const LEARNING_RATE: f64 = 2e-5;
+
+    fn validate(&self, _: &SftConfig) -> Result<(), Error> {
         if let Some(alpha) = self.neftune_noise_alpha.filter(|a| !(a.is_finite() && *a >= 0.0)) {
             return Err(Error::config("neftune_noise_alpha", alpha, "0 or more"));
         }
         self.objective().map(drop)
+    }
+}
+
+impl SftConfig {
+    /// How rows become token ids.
+    pub fn row_options(&self) -> RowOptions {
+        let mut options = RowOptions::default();
+        options.chat.max_length = Some(self.data.max_length);
+        options.chat.truncation = self.data.truncation_mode;
+        options.chat.turns = self.method.turns();
+        options.completion_only_loss = self.method.completion_only_loss.unwrap_or(true);
+        options.bad_rows = self.data.untrained_rows;
+        options.packing = self.packing();
+        options
+    }
+
+    /// How rows share sequences.
+    pub fn packing(&self) -> Option<Packing> {
+        self.method.packing.then_some(self.method.packing_strategy)
+    }
+
+    /// How rows become batches.
+    pub fn batch_options(&self) -> BatchOptions {
+        BatchOptions {
+            per_device_train_batch_size: self.training.per_device_train_batch_size,
+            gradient_accumulation_steps: self.training.gradient_accumulation_steps,
+            num_train_epochs: self.training.num_train_epochs,
+            max_steps: u64::try_from(self.training.max_steps).ok(),
+            max_length: Some(self.data.max_length),
+            packing: self.packing(),
+            padding_free: self.method.padding_free,
+            shuffle_dataset: self.method.shuffle_dataset,
+            train_sampling_strategy: self.method.train_sampling_strategy,
+            seed: self.training.order_seed(),
+            ..BatchOptions::default()
+        }
+    }
+
+    /// How validation rows become batches.
+    pub fn eval_batch_options(&self) -> BatchOptions {
+        let packed = self.method.eval_packing.unwrap_or(self.method.packing);
+        BatchOptions {
+            per_device_train_batch_size: self.training.per_device_eval_batch_size,
+            gradient_accumulation_steps: 1,
+            packing: packed.then_some(self.method.packing_strategy),
+            ..self.batch_options()
+        }
     }
 }

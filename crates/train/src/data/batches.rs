@@ -4,7 +4,8 @@ use posttrain_model::{Batch, Targets};
 
 use super::order::{Purpose, grouped, shuffled};
 use super::pack::Sequences;
-use super::{Packing, PackingReport, Position, RowId, Samples, SamplingStrategy};
+use super::source::Source;
+use super::{Answers, Packing, PackingReport, Position, RowId, Samples, SamplingStrategy};
 use crate::error::Error;
 
 /// How rows become batches. Fields have the names and defaults of transformers and TRL.
@@ -64,6 +65,10 @@ pub struct MicroBatch {
     /// For each text of the batch, counted as [`Targets::texts`] does, the rows it is made of: one,
     /// but for [`Packing::Wrapped`].
     pub rows: Vec<Vec<RowId>>,
+    /// For each text of a batch of answers its number among [`Answers::texts`],
+    pub samples: Vec<usize>,
+    /// and what the data says of it, as [`Answers::push`] was told.
+    pub values: Vec<Vec<f64>>,
 }
 
 /// What one step of the optimizer sees: passes whose gradients are added and divided once, by the
@@ -87,8 +92,7 @@ pub struct Window {
 /// Gives the windows of a run, one after the other.
 #[derive(Clone, Debug)]
 pub struct Batches {
-    samples: Samples,
-    sequences: Sequences,
+    source: Source,
     options: BatchOptions,
     position: Position,
     /// The order of the current epoch, with its number.
@@ -118,33 +122,73 @@ impl Batches {
         if sequences.len() == 0 {
             return Err(no_rows("no sequence with a trained token is left after packing"));
         }
-        let position = Position::new(&samples, &options);
-        Ok(Self { samples, sequences, options, position, order: None })
+        let position = Position::new(samples.len(), samples.fingerprint(), &options);
+        let source = Source::Texts { samples, sequences };
+        Ok(Self { source, options, position, order: None })
     }
 
-    /// The rows.
+    /// Batches of answers: a sequence is a row with all of its texts. Nothing is padded, and what the
+    /// texts of a row begin with is computed once.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for values out of range and for packing, [`Error::Data`] for no rows, and for
+    /// a text without a trained token or longer than `max_length`.
+    pub fn of_answers(rows: Answers, options: BatchOptions) -> Result<Self, Error> {
+        check(&options)?;
+        if options.packing.is_some() {
+            let expected = "none: answers lie one behind the other without padding anyway";
+            return Err(Error::config("packing", "given", expected));
+        }
+        check_rows(rows.texts(), options.max_length, false)?;
+        let order = if options.shuffle_dataset {
+            shuffled(rows.len(), options.seed, Purpose::Packing)
+        } else {
+            (0..rows.len() as u32).collect()
+        };
+        let position = Position::new(rows.len(), rows.fingerprint(), &options);
+        let source = Source::Answers { rows, order, shared: true };
+        Ok(Self { source, options, position, order: None })
+    }
+
+    /// Computes what answers begin with for each of them: for models and settings with which it is not
+    /// the same for all (a rotation that depends on the length of the text, dropout).
+    #[must_use]
+    pub fn without_shared_prompts(mut self) -> Self {
+        if let Source::Answers { shared, .. } = &mut self.source {
+            *shared = false;
+        }
+        self
+    }
+
+    /// The texts.
     pub fn samples(&self) -> &Samples {
-        &self.samples
+        self.source.samples()
     }
 
-    /// Number of sequences of an epoch: rows, or packed ones.
+    /// Number of sequences of an epoch: texts, packed ones, or rows of answers.
     pub fn sequences(&self) -> usize {
-        self.sequences.len()
+        self.source.len()
+    }
+
+    /// Tokens of the longest sequence.
+    pub fn longest(&self) -> usize {
+        (0..self.source.len()).map(|index| self.source.length(index)).max().unwrap_or(0)
     }
 
     /// How rows share sequences, where they do.
     pub fn packing(&self) -> Option<PackingReport> {
+        let Source::Texts { sequences: packed, .. } = &self.source else { return None };
         self.options.packing?;
-        let sequences = self.sequences.len();
-        let tokens: usize = (0..sequences).map(|index| self.sequences.length(index)).sum();
+        let sequences = packed.len();
+        let tokens: usize = (0..sequences).map(|index| packed.length(index)).sum();
         let room = sequences * self.options.max_length?;
-        let (fill, left_out) = (tokens as f64 / room as f64, self.sequences.left_out);
+        let (fill, left_out) = (tokens as f64 / room as f64, packed.left_out);
         Some(PackingReport { sequences, fill, left_out })
     }
 
     /// Steps of an epoch. The last may be a smaller one: no row is dropped.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.sequences.len().div_ceil(self.window()) as u64
+        self.source.len().div_ceil(self.window()) as u64
     }
 
     /// Steps of the run: `max_steps`, or the smallest number that makes `num_train_epochs`.
@@ -187,7 +231,8 @@ impl Batches {
         let from = index as usize * size;
         let until = order.len().min(from + size);
         let mut chosen = order[from..until].to_vec();
-        if self.options.train_sampling_strategy != SamplingStrategy::Sequential {
+        let sequential = self.options.train_sampling_strategy == SamplingStrategy::Sequential;
+        if self.source.pads() && !sequential {
             // The gradient of a window does not depend on who shares a pass, so rows of like length
             // do: less padding.
             self.sort_by_length(&mut chosen);
@@ -196,13 +241,13 @@ impl Batches {
             |sequences: usize| sequences.div_ceil(self.options.per_device_train_batch_size);
         let micro_batches: Vec<MicroBatch> = chosen
             .chunks(self.options.per_device_train_batch_size)
-            .map(|pass| self.micro_batch(pass))
+            .map(|pass| self.source.micro_batch(pass, &self.options))
             .collect::<Result<_, _>>()?;
         self.position.step += 1;
         let sum = |count: &dyn Fn(&MicroBatch) -> usize| micro_batches.iter().map(count).sum();
         Ok(Some(Window {
             trained_tokens: sum(&|pass| pass.targets.len()),
-            tokens: sum(&|pass| pass.batch.texts().iter().flatten().sum()),
+            tokens: sum(&|pass| pass.batch.tokens()),
             padded_tokens: sum(&|pass| pass.batch.ids().len()),
             step: self.position.step,
             epoch: epoch as f64 + passes(until) as f64 / passes(order.len()) as f64,
@@ -212,11 +257,14 @@ impl Batches {
 
     /// Every sequence once, in the order of their length, the longest first: for an evaluation.
     pub fn pass(&self) -> impl Iterator<Item = Result<MicroBatch, Error>> + '_ {
-        let mut order: Vec<u32> = (0..self.sequences.len() as u32).collect();
+        let mut order: Vec<u32> = (0..self.source.len() as u32).collect();
         self.sort_by_length(&mut order);
         let size = self.options.per_device_train_batch_size;
         let starts = (0..order.len()).step_by(size);
-        starts.map(move |from| self.micro_batch(&order[from..order.len().min(from + size)]))
+        starts.map(move |from| {
+            let until = order.len().min(from + size);
+            self.source.micro_batch(&order[from..until], &self.options)
+        })
     }
 
     /// Sequences of a window.
@@ -226,65 +274,21 @@ impl Batches {
 
     /// The longest first.
     fn sort_by_length(&self, sequences: &mut [u32]) {
-        let length = |&sequence: &u32| self.sequences.length(sequence as usize);
+        let length = |&sequence: &u32| self.source.length(sequence as usize);
         sequences.sort_by_key(|sequence| std::cmp::Reverse(length(sequence)));
     }
 
     fn epoch_order(&self, epoch: u64) -> Vec<u32> {
-        let count = self.sequences.len();
+        let count = self.source.len();
         let random = || shuffled(count, self.options.seed, Purpose::Epoch(epoch));
         match self.options.train_sampling_strategy {
             SamplingStrategy::Random => random(),
             SamplingStrategy::Sequential => (0..count as u32).collect(),
             SamplingStrategy::GroupByLength => grouped(random(), self.window(), |sequence| {
-                self.sequences.length(sequence as usize)
+                self.source.length(sequence as usize)
             }),
         }
     }
-
-    fn micro_batch(&self, sequences: &[u32]) -> Result<MicroBatch, Error> {
-        let (mut texts, mut rows): (Vec<Vec<Text>>, _) = (Vec::new(), Vec::new());
-        for &sequence in sequences {
-            let mut row = Vec::new();
-            for piece in self.sequences.pieces(sequence as usize) {
-                let sample = piece.sample as usize;
-                let range = piece.start as usize..(piece.start + piece.length) as usize;
-                if row.is_empty() || !self.sequences.joined {
-                    row.push(Text::default());
-                    rows.push(Vec::new());
-                }
-                if let (Some(text), Some(rows)) = (row.last_mut(), rows.last_mut()) {
-                    text.ids.extend_from_slice(&self.samples.ids(sample)[range.clone()]);
-                    let trained = self.samples.trained(sample).skip(range.start).take(range.len());
-                    text.trained.extend(trained);
-                    rows.push(self.samples.row(sample));
-                }
-            }
-            texts.push(row);
-        }
-        if self.options.padding_free {
-            texts = vec![texts.into_iter().flatten().collect()];
-        }
-        let ids: Vec<Vec<&[u32]>> =
-            texts.iter().map(|row| row.iter().map(|text| &text.ids[..]).collect()).collect();
-        let ids: Vec<&[&[u32]]> = ids.iter().map(|row| &row[..]).collect();
-        let batch = Batch::packed(&ids, self.options.pad_token_id)?;
-        let mut mask = Vec::with_capacity(batch.ids().len());
-        for (index, row) in texts.iter().enumerate() {
-            for text in row {
-                mask.extend_from_slice(&text.trained);
-            }
-            mask.resize((index + 1) * batch.time(), false);
-        }
-        let targets = Targets::masked(&batch, &mask)?;
-        Ok(MicroBatch { batch, targets, rows })
-    }
-}
-
-#[derive(Default)]
-struct Text {
-    ids: Vec<u32>,
-    trained: Vec<bool>,
 }
 
 fn no_rows(reason: &str) -> Error {

@@ -19,6 +19,8 @@ pub enum Reason {
     DoubleBos,
     /// The template or the tokenizer refused the row.
     Encoding,
+    /// Answers that should differ are the same tokens.
+    SameAnswers,
     /// The same text is in the validation set.
     InValidation,
 }
@@ -31,6 +33,7 @@ impl Reason {
             Self::TruncatedAway => "truncated_away",
             Self::DoubleBos => "double_bos",
             Self::Encoding => "encoding",
+            Self::SameAnswers => "same_answers",
             Self::InValidation => "in_validation",
         }
     }
@@ -49,6 +52,7 @@ impl fmt::Display for Reason {
             Self::TruncatedAway => "no trained token left by truncation",
             Self::DoubleBos => "two tokens of beginning",
             Self::Encoding => "refused by the template or the tokenizer",
+            Self::SameAnswers => "answers of the same tokens",
             Self::InValidation => "also in the validation set",
         })
     }
@@ -108,7 +112,8 @@ pub struct RowCounts {
     /// Rows that are not trained on, by the reason.
     pub dropped: BTreeMap<Reason, Counted>,
     /// What deserves attention, by its kind: `stop_not_trained` (turns that end without a stop
-    /// token), `prompt_not_prefix` (a prompt that is rendered otherwise alone).
+    /// token), `prompt_not_prefix` (a prompt that is rendered otherwise alone), `prompt_in_validation`
+    /// (a prompt that is answered in the validation set, too).
     pub warnings: BTreeMap<&'static str, Counted>,
     /// Rows in which a stop token is trained.
     pub stop_trained: u64,

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::counts::{Counted, RowCounts};
 use super::tokenize::{Encoder, Refused, Tokens};
-use super::{BadRows, Row, RowId, RowOptions, Sample, Samples};
+use super::{AnswerRow, Answers, BadRows, Reason, Row, RowId, RowOptions, Sample, Samples};
 use crate::error::Error;
 
 /// Rows that are encoded before the next are read.
@@ -42,7 +42,62 @@ pub fn encode<C: Chat + Send + Sync>(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(Samples, RowCounts), Error> {
     let encoder = Encoder::new(tokenizer, options)?;
-    let (mut samples, mut counts) = (Samples::default(), RowCounts::default());
+    let mut samples = Samples::default();
+    let work = |row: &Row<C>| encoder.encode(row);
+    let counts = each_row(rows, work, options.bad_rows, progress, |row, tokens, counts| {
+        samples.push(&counted(row, tokens, counts))
+    })?;
+    if samples.is_empty() {
+        return Err(nothing_left(&counts));
+    }
+    Ok((samples, counts))
+}
+
+/// Encodes rows of answers, each with what the data says of its texts (see [`Answers::push`]). A row
+/// is refused with any of its texts, and where two of them are the same tokens.
+///
+/// # Errors
+/// Those of [`encode`].
+pub fn encode_answers<C: Chat + Send + Sync>(
+    rows: impl IntoIterator<Item = Result<(RowId, AnswerRow<C>), Error>>,
+    tokenizer: &ChatTokenizer,
+    options: &RowOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Answers, RowCounts), Error> {
+    let encoder = Encoder::new(tokenizer, options)?;
+    let mut answers = Answers::default();
+    let work = |row: &AnswerRow<C>| {
+        let texts = row.iter().map(|(text, values)| Ok((encoder.encode(text)?, values.clone())));
+        let texts: Vec<(Tokens, Vec<f64>)> = texts.collect::<Result<_, _>>()?;
+        let twins = |i: usize| texts[..i].iter().any(|(text, _)| text.ids == texts[i].0.ids);
+        if (1..texts.len()).any(twins) {
+            let (detail, cut) = ("two of its answers are the same tokens", " after truncation");
+            let cut = if texts.iter().any(|(text, _)| text.cut.is_some()) { cut } else { "" };
+            return Err(Refused::new(Reason::SameAnswers, format!("{detail}{cut}")));
+        }
+        Ok(texts)
+    };
+    let counts = each_row(rows, work, options.bad_rows, progress, |row, texts, counts| {
+        let texts = texts.into_iter();
+        let texts: Vec<(Sample, Vec<f64>)> =
+            texts.map(|(tokens, values)| (counted(row.clone(), tokens, counts), values)).collect();
+        answers.push(&texts)
+    })?;
+    if answers.is_empty() {
+        return Err(nothing_left(&counts));
+    }
+    Ok((answers, counts))
+}
+
+/// Works on rows on all cores and keeps the results in their order.
+pub(crate) fn each_row<R: Send + Sync, T: Send>(
+    rows: impl IntoIterator<Item = Result<(RowId, R), Error>>,
+    work: impl Fn(&R) -> Result<T, Refused> + Sync,
+    bad_rows: BadRows,
+    progress: &mut dyn FnMut(u64),
+    mut keep: impl FnMut(RowId, T, &mut RowCounts) -> Result<(), Error>,
+) -> Result<RowCounts, Error> {
+    let mut counts = RowCounts::default();
     let mut rows = rows.into_iter();
     loop {
         // What was read before an error is encoded, so that the first fault of all is told.
@@ -58,15 +113,14 @@ pub fn encode<C: Chat + Send + Sync>(
             }
         }
         if chunk.is_empty() && fault.is_none() {
-            break;
+            return Ok(counts);
         }
-        let encoded: Vec<_> =
-            chunk.into_par_iter().map(|(id, row)| (id, encoder.encode(&row))).collect();
-        for (row, result) in encoded {
+        let done: Vec<_> = chunk.into_par_iter().map(|(id, row)| (id, work(&row))).collect();
+        for (row, result) in done {
             counts.read += 1;
             match result {
-                Ok(tokens) => keep(row, tokens, &mut samples, &mut counts)?,
-                Err(refused) => refuse(&row, refused, options.bad_rows, &mut counts)?,
+                Ok(found) => keep(row, found, &mut counts)?,
+                Err(refused) => refuse(&row, refused, bad_rows, &mut counts)?,
             }
         }
         progress(counts.read);
@@ -74,18 +128,10 @@ pub fn encode<C: Chat + Send + Sync>(
             return Err(error);
         }
     }
-    if samples.is_empty() {
-        return Err(nothing_left(&counts));
-    }
-    Ok((samples, counts))
 }
 
-fn keep(
-    row: RowId,
-    tokens: Tokens,
-    samples: &mut Samples,
-    counts: &mut RowCounts,
-) -> Result<(), Error> {
+/// A text of a row, with what is to be counted of it.
+fn counted(row: RowId, tokens: Tokens, counts: &mut RowCounts) -> Sample {
     let Tokens { ids, trained, notes, cut, stops } = tokens;
     for note in notes {
         counts.warnings.entry(note.kind).or_default().add(&row, || note.detail);
@@ -101,7 +147,7 @@ fn keep(
         }
     }
     counts.stop_trained += u64::from(stops);
-    samples.push(&Sample { ids, trained, row })
+    Sample { ids, trained, row }
 }
 
 fn refuse(
@@ -123,7 +169,7 @@ fn refuse(
     }
 }
 
-fn nothing_left(counts: &RowCounts) -> Error {
+pub(crate) fn nothing_left(counts: &RowCounts) -> Error {
     let why = counts.dropped.iter().map(|(reason, counted)| {
         let first = counted.examples.first();
         let first = first.map_or(String::new(), |e| format!(" ({}: {})", e.row, e.detail));

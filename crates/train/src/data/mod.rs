@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows tensors, and nothing reads files: rows come from an iterator.
 
+mod answers;
 mod batches;
 mod bits;
 mod counts;
@@ -20,12 +21,16 @@ mod position;
 mod report;
 mod row;
 mod sample;
+mod source;
 mod split;
 mod tokenize;
 
+pub use answers::Answers;
 pub use batches::{BatchOptions, Batches, MicroBatch, Window};
 pub use counts::{Counted, Example, Reason, RowCounts, Truncated};
-pub use encode::encode;
+pub(crate) use encode::{each_row, nothing_left};
+pub use encode::{encode, encode_answers};
+
 pub(crate) use hash::fold;
 pub use lengths::{Bar, Lengths};
 pub use marked::{MarkedPiece, MarkedSample, Marks};
@@ -33,6 +38,6 @@ pub use order::SamplingStrategy;
 pub use pack::Packing;
 pub use position::Position;
 pub use report::{DataReport, PackingReport, SetSize};
-pub use row::{BadRows, Row, RowOptions};
+pub use row::{AnswerRow, BadRows, Row, RowOptions};
 pub use sample::{RowId, Sample, Samples};
-pub use split::{Split, split, without_validation};
+pub use split::{Split, answers_without_validation, split, split_answers, without_validation};

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::batches::BatchOptions;
-use super::sample::Samples;
 use super::{Packing, SamplingStrategy};
 use crate::error::Error;
 
@@ -26,7 +25,7 @@ pub struct Position {
 }
 
 impl Position {
-    pub(super) fn new(samples: &Samples, options: &BatchOptions) -> Self {
+    pub(super) fn new(rows: usize, fingerprint: u64, options: &BatchOptions) -> Self {
         Self {
             step: 0,
             seed: options.seed,
@@ -36,8 +35,8 @@ impl Position {
             packing: options.packing,
             shuffle_dataset: options.shuffle_dataset,
             train_sampling_strategy: options.train_sampling_strategy,
-            rows: samples.len(),
-            fingerprint: samples.fingerprint(),
+            rows,
+            fingerprint,
         }
     }
 

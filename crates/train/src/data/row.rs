@@ -29,6 +29,10 @@ pub enum Row<C = Conversation> {
     Text(String),
 }
 
+/// A row of answers: for each its text, as [`Row::ChatCompletion`] or [`Row::Completion`] with the same
+/// prompt, and what the data says of it, as [`Answers::push`](super::Answers::push) wants it.
+pub type AnswerRow<C = Conversation> = Vec<(Row<C>, Vec<f64>)>;
+
 /// How rows become token ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowOptions {

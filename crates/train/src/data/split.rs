@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use super::counts::RowCounts;
 use super::hash::fold;
-use super::{Reason, Samples};
+use super::{Answers, Reason, RowId, Samples};
 use crate::error::Error;
 
 /// Rows to train on and rows to validate on.
 #[derive(Clone, Debug)]
-pub struct Split {
+pub struct Split<T = Samples> {
     /// To train on, in their order.
-    pub train: Samples,
+    pub train: T,
     /// To validate on, in their order.
-    pub validation: Samples,
+    pub validation: T,
 }
 
 /// Holds out a share of the rows, at least one. Which ones follows from the seed and the texts, not
@@ -24,6 +24,24 @@ pub struct Split {
 /// [`Error::Config`] for a ratio that is not between 0 and 1, [`Error::Data`] when there are not two
 /// different rows.
 pub fn split(samples: &Samples, ratio: f64, seed: u64) -> Result<Split, Error> {
+    let held = held_out(&samples.hashes(), ratio, seed, "rows")?;
+    let kept = (0..samples.len()).filter(|index| held.binary_search(index).is_err());
+    Ok(Split { train: samples.select(kept), validation: samples.select(held.iter().copied()) })
+}
+
+/// As [`split`], with all answers to a prompt on one side.
+///
+/// # Errors
+/// [`Error::Config`] for a ratio that is not between 0 and 1, [`Error::Data`] when there are not two
+/// different prompts.
+pub fn split_answers(rows: &Answers, ratio: f64, seed: u64) -> Result<Split<Answers>, Error> {
+    let held = held_out(&rows.prompt_hashes(), ratio, seed, "prompts")?;
+    let kept = (0..rows.len()).filter(|index| held.binary_search(index).is_err());
+    Ok(Split { train: rows.select(kept), validation: rows.select(held.iter().copied()) })
+}
+
+/// The indices that are held out, sorted; those with the same hash together.
+fn held_out(hashes: &[u64], ratio: f64, seed: u64, what: &str) -> Result<Vec<usize>, Error> {
     if !(ratio > 0.0 && ratio < 1.0) {
         return Err(Error::config(
             "val_set_size",
@@ -32,21 +50,21 @@ pub fn split(samples: &Samples, ratio: f64, seed: u64) -> Result<Split, Error> {
         ));
     }
     let mut groups: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (index, hash) in samples.hashes().into_iter().enumerate() {
-        groups.entry(fold(seed, [hash])).or_default().push(index);
+    for (index, hash) in hashes.iter().enumerate() {
+        groups.entry(fold(seed, [*hash])).or_default().push(index);
     }
     if groups.len() < 2 {
         return Err(Error::Data {
             row: "the training rows".into(),
             reason: format!(
-                "{} different rows, expected at least 2 to hold one out (or `val_set_size: 0`)",
+                "{} different {what}, expected at least 2 to hold one out (or `val_set_size: 0`)",
                 groups.len()
             ),
         });
     }
     let mut groups: Vec<(u64, Vec<usize>)> = groups.into_iter().collect();
     groups.sort_unstable_by_key(|(order, _)| *order);
-    let wanted = ((samples.len() as f64 * ratio).round() as usize).max(1);
+    let wanted = ((hashes.len() as f64 * ratio).round() as usize).max(1);
     let mut held: Vec<usize> = Vec::with_capacity(wanted);
     for (_, group) in &groups {
         if held.len() + group.len() <= wanted {
@@ -59,8 +77,7 @@ pub fn split(samples: &Samples, ratio: f64, seed: u64) -> Result<Split, Error> {
         held.extend(rarest.into_iter().flat_map(|(_, group)| group));
     }
     held.sort_unstable();
-    let kept = (0..samples.len()).filter(|index| held.binary_search(index).is_err());
-    Ok(Split { train: samples.select(kept), validation: samples.select(held.iter().copied()) })
+    Ok(held)
 }
 
 /// Takes the rows out of the training set that are in a validation set of its own, and counts them
@@ -73,22 +90,71 @@ pub fn without_validation(
     validation: &Samples,
     counts: &mut RowCounts,
 ) -> Result<Samples, Error> {
-    let mut held: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (index, hash) in validation.hashes().into_iter().enumerate() {
-        held.entry(hash).or_default().push(index);
-    }
-    let twin = |(index, hash): (usize, u64)| {
-        let candidates = held.get(&hash).into_iter().flatten();
-        let twin = candidates.copied().find(|&other| validation.ids(other) == train.ids(index));
-        (index, twin)
+    let same = |row, twin| train.ids(row) == validation.ids(twin);
+    let twins = twins(&train.hashes(), &validation.hashes(), same);
+    let kept = kept(&twins, |row| train.row(row), |twin| validation.row(twin), counts)?;
+    Ok(if kept.len() == train.len() { train } else { train.select(kept) })
+}
+
+/// As [`without_validation`]. Rows whose prompt alone is in the validation set stay, and are counted
+/// as a warning.
+///
+/// # Errors
+/// [`Error::Data`] when no row is left.
+pub fn answers_without_validation(
+    train: Answers,
+    validation: &Answers,
+    counts: &mut RowCounts,
+) -> Result<Answers, Error> {
+    let same = |row, twin| {
+        let (ours, theirs) = (train.row(row), validation.row(twin));
+        ours.map(|text| train.texts().ids(text)).eq(theirs.map(|text| validation.texts().ids(text)))
     };
-    let mut kept = Vec::with_capacity(train.len());
-    for (index, twin) in train.hashes().into_iter().enumerate().map(twin) {
+    let rows = twins(&train.hashes(), &validation.hashes(), same);
+    let same = |row, twin| {
+        train.prompt(train.row(row).start) == validation.prompt(validation.row(twin).start)
+    };
+    let prompts = twins(&train.prompt_hashes(), &validation.prompt_hashes(), same);
+    for (row, twin) in prompts.iter().enumerate().filter(|(row, _)| rows[*row].is_none()) {
+        if let Some(twin) = twin {
+            let warned = counts.warnings.entry("prompt_in_validation").or_default();
+            warned.add(&train.id(row), || format!("the prompt of {}", validation.id(*twin)));
+        }
+    }
+    let kept = kept(&rows, |row| train.id(row), |twin| validation.id(twin), counts)?;
+    Ok(if kept.len() == train.len() { train } else { train.select(kept) })
+}
+
+/// For each row of the one set a row of the other that is the same.
+fn twins(
+    rows: &[u64],
+    others: &[u64],
+    same: impl Fn(usize, usize) -> bool,
+) -> Vec<Option<usize>> {
+    let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (index, hash) in others.iter().enumerate() {
+        known.entry(*hash).or_default().push(index);
+    }
+    let twin = |(index, hash): (usize, &u64)| {
+        known.get(hash).into_iter().flatten().copied().find(|&other| same(index, other))
+    };
+    rows.iter().enumerate().map(twin).collect()
+}
+
+/// The rows without a twin; the others are counted.
+fn kept(
+    twins: &[Option<usize>],
+    row: impl Fn(usize) -> RowId,
+    other: impl Fn(usize) -> RowId,
+    counts: &mut RowCounts,
+) -> Result<Vec<usize>, Error> {
+    let mut kept = Vec::with_capacity(twins.len());
+    for (index, twin) in twins.iter().enumerate() {
         match twin {
             None => kept.push(index),
             Some(twin) => {
                 let dropped = counts.dropped.entry(Reason::InValidation).or_default();
-                dropped.add(&train.row(index), || format!("the text of {}", validation.row(twin)));
+                dropped.add(&row(index), || format!("the text of {}", other(*twin)));
             }
         }
     }
@@ -96,7 +162,7 @@ pub fn without_validation(
         let reason = "every row is in the validation set, too".into();
         return Err(Error::Data { row: "the training rows".into(), reason });
     }
-    Ok(if kept.len() == train.len() { train } else { train.select(kept) })
+    Ok(kept)
 }
 
 #[cfg(test)]
@@ -104,7 +170,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::data::{RowId, Sample};
+    use crate::data::Sample;
 
     fn samples(texts: impl IntoIterator<Item = u32>) -> Samples {
         let mut samples = Samples::default();

@@ -55,13 +55,13 @@ pub(super) struct Cut {
 
 /// A row that cannot be trained on.
 #[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) reason: Reason,
-    pub(super) detail: String,
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
 }
 
 impl Refused {
-    fn new(reason: Reason, detail: impl ToString) -> Self {
+    pub(crate) fn new(reason: Reason, detail: impl ToString) -> Self {
         Self { reason, detail: detail.to_string() }
     }
 }

@@ -1,0 +1,151 @@
+//! Rows of answers to one prompt: pairs, rankings, labelled answers, answers in labelled steps.
+
+use std::ops::Range;
+
+use super::hash::fold;
+use super::{RowId, Sample, Samples};
+use crate::error::Error;
+
+/// Rows of one or more texts that answer the same prompt. Of each text the answer is trained, and the
+/// prompt is not.
+///
+/// ```
+/// use posttrain_train::data::{Answers, RowId, Sample};
+/// let text = |ids: &[u32], prompt| Sample {
+///     ids: ids.to_vec(),
+///     trained: (0..ids.len()).map(|place| place >= prompt).collect(),
+///     row: RowId::index(0),
+/// };
+/// let mut pairs = Answers::default();
+/// pairs.push(&[(text(&[5, 6, 7, 8], 2), vec![]), (text(&[5, 6, 7, 9, 9], 2), vec![])])?;
+/// // Both answers begin with the token 7, too.
+/// assert_eq!((pairs.len(), pairs.stem(0), pairs.tokens(0)), (1, 3, 6));
+/// # Ok::<(), posttrain_train::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    texts: Samples,
+    /// Where each row ends in `texts`.
+    ends: Vec<usize>,
+    values: Vec<Vec<f64>>,
+}
+
+impl Answers {
+    /// Appends a row: its texts, each with what the data says of it. That is the margin, if there is
+    /// one, of the better answer of a pair; 1 or 0 of a labelled answer; the score of an answer of a
+    /// ranking; the labels of the steps of an answer in steps, whose marks are the trained tokens.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a row without texts, and those of [`Samples::push`].
+    pub fn push(&mut self, texts: &[(Sample, Vec<f64>)]) -> Result<(), Error> {
+        if texts.is_empty() {
+            let (row, reason) = ("a row of answers".into(), "it has none".into());
+            return Err(Error::Data { row, reason });
+        }
+        for (sample, values) in texts {
+            self.texts.push(sample)?;
+            self.values.push(values.clone());
+        }
+        self.ends.push(self.texts.len());
+        Ok(())
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The texts of all rows, row after row.
+    pub fn texts(&self) -> &Samples {
+        &self.texts
+    }
+
+    /// Which of the texts are those of a row.
+    pub fn row(&self, row: usize) -> Range<usize> {
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[row]
+    }
+
+    /// Where a row comes from.
+    pub fn id(&self, row: usize) -> RowId {
+        self.texts.row(self.row(row).start)
+    }
+
+    /// What the data says of a text.
+    pub fn values(&self, text: usize) -> &[f64] {
+        &self.values[text]
+    }
+
+    /// How many tokens all texts of a row begin with; none where it has one text.
+    pub fn stem(&self, row: usize) -> usize {
+        let texts = self.row(row);
+        let first = self.texts.ids(texts.start);
+        let common = |text| {
+            let pairs = first.iter().zip(self.texts.ids(text));
+            pairs.take_while(|(a, b)| a == b).count()
+        };
+        texts.skip(1).map(common).min().unwrap_or(0)
+    }
+
+    /// Tokens of a row, those of its stem once.
+    pub fn tokens(&self, row: usize) -> usize {
+        let (texts, stem) = (self.row(row), self.stem(row));
+        stem + texts.map(|text| self.texts.length(text) - stem).sum::<usize>()
+    }
+
+    /// The tokens of a text before the first that is trained.
+    pub fn prompt(&self, text: usize) -> &[u32] {
+        let ids = self.texts.ids(text);
+        let trained = self.texts.trained(text).position(|trained| trained);
+        &ids[..trained.unwrap_or(ids.len())]
+    }
+
+    /// The given rows, in the given order.
+    #[must_use]
+    pub fn select(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+        let mut chosen = Self::default();
+        let mut texts = Vec::new();
+        for row in rows {
+            for text in self.row(row) {
+                texts.push(text);
+                chosen.values.push(self.values[text].clone());
+            }
+            chosen.ends.push(texts.len());
+        }
+        chosen.texts = self.texts.select(texts);
+        chosen
+    }
+
+    /// A hash of the prompt of each row.
+    pub(super) fn prompt_hashes(&self) -> Vec<u64> {
+        let hash = |row| {
+            let prompt = self.prompt(self.row(row).start);
+            fold(prompt.len() as u64, prompt.iter().map(|&id| u64::from(id)))
+        };
+        (0..self.len()).map(hash).collect()
+    }
+
+    /// A hash of each row: all that training sees of its texts.
+    pub(super) fn hashes(&self) -> Vec<u64> {
+        let texts = self.texts.hashes();
+        let hash = |row: usize| {
+            let each = self.row(row).flat_map(|text| {
+                let values = self.values[text].iter().map(|value| value.to_bits());
+                std::iter::once(texts[text]).chain(values)
+            });
+            fold(self.row(row).len() as u64, each)
+        };
+        (0..self.len()).map(hash).collect()
+    }
+
+    /// A hash of everything that training sees of the rows, in their order; as
+    /// [`Samples::fingerprint`].
+    pub fn fingerprint(&self) -> u64 {
+        fold(self.texts.fingerprint(), self.hashes())
+    }
+}
