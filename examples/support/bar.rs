@@ -1,12 +1,14 @@
 //! A progress bar for a run, on standard error.
 
+use std::fmt::Write as _;
+
 use indicatif::{ProgressBar, ProgressStyle};
 use posttrain::train::Error;
 use posttrain::train::watch::{
-    Checkpoint, EvalMetrics, Observer, RunInfo, StepMetrics, Summary, Warning,
+    Checkpoint, EvalMetrics, Extras, Observer, RunInfo, StepMetrics, Summary, Warning,
 };
 
-/// Shows the step, the loss and the speed.
+/// Shows the step, the loss, for pairs how many are in order and by how much, and the speed.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
@@ -34,7 +36,8 @@ impl Observer for Bar {
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
         self.0.set_position(step.step);
         let (loss, norm, speed) = (step.loss, step.grad_norm, step.tokens_per_second());
-        let text = format!("loss {loss:.4}  gradient {norm:.3}  {speed:.0} tokens/s");
+        let pairs = pairs(&step.extra, "  ");
+        let text = format!("loss {loss:.4}{pairs}  gradient {norm:.3}  {speed:.0} tokens/s");
         // Where there is no terminal: twenty lines in all.
         let total = self.0.length().unwrap_or(0);
         if self.0.is_hidden() && (step.step.is_multiple_of(total.div_ceil(20).max(1))) {
@@ -45,8 +48,10 @@ impl Observer for Bar {
     }
 
     fn evaluation(&mut self, found: &EvalMetrics) -> Result<(), Error> {
-        let (step, loss, perplexity) = (found.step, found.eval_loss, found.perplexity());
-        self.say(&format!("step {step}: validation loss {loss:.4}, perplexity {perplexity:.3}"));
+        let (step, loss, pairs) = (found.step, found.eval_loss, pairs(&found.extra, ", "));
+        let perplexity = found.perplexity.map(|value| format!(", perplexity {value:.3}"));
+        let perplexity = perplexity.unwrap_or_default();
+        self.say(&format!("step {step}: validation loss {loss:.4}{perplexity}{pairs}"));
         Ok(())
     }
 
@@ -65,4 +70,15 @@ impl Observer for Bar {
         self.0.finish_and_clear();
         Ok(())
     }
+}
+
+/// Of recipes that learn from pairs, each after `before`.
+fn pairs(extra: &Extras, before: &str) -> String {
+    let mut text = String::new();
+    for (name, value) in [("accuracy", extra.accuracy()), ("margin", extra.margin())] {
+        if let Some(value) = value {
+            _ = write!(text, "{before}{name} {value:.3}");
+        }
+    }
+    text
 }

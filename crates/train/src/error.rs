@@ -60,6 +60,14 @@ pub enum Error {
         /// Where the rows of the batch were written.
         batch: PathBuf,
     },
+    /// A metric of a recipe has a name that it cannot have.
+    #[error("the metric `{name}`: {reason}")]
+    Metric {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An observer that is not ours could not do its work.
     #[error("an observer failed: {0}")]
     Observer(Box<dyn std::error::Error + Send + Sync>),

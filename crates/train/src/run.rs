@@ -150,7 +150,7 @@ impl Found {
             step: window.step,
             epoch: window.epoch,
             loss: self.loss,
-            nll,
+            nll: Some(nll),
             entropy: Some(entropy),
             mean_token_accuracy: Some(accuracy),
             tokens: window.tokens as u64,

@@ -114,5 +114,7 @@ pub fn evaluate(
         seconds: started.elapsed().as_secs_f64(),
         eval_entropy: Some(entropy),
         eval_mean_token_accuracy: Some(accuracy),
+        perplexity: Some(eval_loss.exp()),
+        ..EvalMetrics::default()
     })
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use posttrain_train::watch::chart::Bars;
 use posttrain_train::watch::html::table;
 use posttrain_train::watch::{
-    Checkpoint, Detector, EvalMetrics, JsonLines, METRICS, Observer, Report, RunInfo, Selection,
-    StepMetrics, Summary, TensorBoard, WARNINGS, Warning, flops_per_token, mfu, read_lines,
+    Checkpoint, Detector, EvalMetrics, Extras, JsonLines, METRICS, Observer, Report, RunInfo,
+    Selection, StepMetrics, Summary, TensorBoard, WARNINGS, Warning, flops_per_token, mfu,
+    read_lines,
 };
 
 const STEPS: u64 = 600;
@@ -26,25 +27,40 @@ fn step(number: u64) -> StepMetrics {
     let mut step = StepMetrics::default();
     step.step = number;
     step.epoch = at / 200.0;
-    step.nll = 0.9 + 1.6 * (-at / 120.0).exp() + 0.25 * (noise(number) - 0.5);
+    let mut nll = 0.9 + 1.6 * (-at / 120.0).exp() + 0.25 * (noise(number) - 0.5);
     if (420..424).contains(&number) {
-        step.nll += 3.0 / (at - 418.0);
+        nll += 3.0 / (at - 418.0);
     }
-    step.loss = step.nll;
-    step.grad_norm = 0.6 + 0.5 * noise(number + 1_000) + 2.0 * (step.nll - 1.2).max(0.0);
+    (step.loss, step.nll) = (nll, Some(nll));
+    step.grad_norm = 0.6 + 0.5 * noise(number + 1_000) + 2.0 * (nll - 1.2).max(0.0);
     let progress = at / STEPS as f64;
     step.learning_rate = 2e-4
         * if at < 30.0 { at / 30.0 } else { 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()) };
     step.tokens = 3_900 + (200.0 * noise(number + 2_000)) as u64;
     step.trained_tokens = step.tokens / 3;
     step.seconds = 0.31 + 0.03 * noise(number + 3_000);
-    step.entropy = Some(0.8 * step.nll);
-    step.mean_token_accuracy = Some((-0.45 * step.nll).exp());
+    step.entropy = Some(0.8 * nll);
+    step.mean_token_accuracy = Some((-0.45 * nll).exp());
     let flops = flops_per_token(8_030_000_000, 42_000_000);
     step.mfu = mfu(flops, step.tokens_per_second(), "NVIDIA H100 80GB HBM3");
     step.peak_memory = Some(21 << 30);
+    step.extra = extra(number, 0.3 * (noise(number + 4_000) - 0.5));
     step.rows = (0..16).map(|i| format!("train.jsonl:{}", number * 16 + i)).collect();
     step
+}
+
+/// What a recipe for preferences measures: the chosen rises, the rejected falls.
+fn extra(number: u64, noise: f64) -> Extras {
+    let learnt = 1.0 - (-(number as f64) / 150.0).exp();
+    Extras::new([
+        ("rewards/chosen", 0.4 * learnt + noise),
+        ("rewards/rejected", -0.9 * learnt + noise),
+        ("rewards/accuracies", 0.5 + 0.3 * learnt + noise / 3.0),
+        ("rewards/margins", 1.3 * learnt),
+        ("logps/chosen", -210.0 + 4.0 * learnt + 40.0 * noise),
+        ("logps/rejected", -190.0 - 9.0 * learnt + 40.0 * noise),
+    ])
+    .unwrap()
 }
 
 fn evaluation(number: u64) -> EvalMetrics {
@@ -57,6 +73,8 @@ fn evaluation(number: u64) -> EvalMetrics {
     evaluation.tokens = 52_000;
     evaluation.trained_tokens = 17_311;
     evaluation.seconds = 4.7;
+    evaluation.perplexity = Some(evaluation.eval_loss.exp());
+    evaluation.extra = extra(number, 0.0);
     evaluation.eval_mean_token_accuracy = Some((-0.45 * evaluation.eval_loss).exp());
     evaluation
 }
@@ -190,6 +208,9 @@ fn a_killed_run_that_is_resumed_leaves_the_files_of_a_whole_one() {
         "Natalia",
         "train.jsonl:6735",
         r#"<figure class="chart" id="entropy""#,
+        "<figcaption>Rewards</figcaption>",
+        "chosen, validation",
+        "<th>rewards/accuracies</th>",
     ] {
         assert!(page.contains(part), "{part}");
     }

@@ -8,6 +8,9 @@ use super::{Method, SftConfig};
 use crate::Error;
 use crate::data::{BatchOptions, Packing, RowOptions, SamplingStrategy};
 
+/// What the evaluations of supervised fine-tuning measure.
+const MEASURED: [&str; 4] = ["loss", "perplexity", "entropy", "mean_token_accuracy"];
+
 /// The settings of supervised fine-tuning, with TRL's names and defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -104,7 +107,8 @@ impl Method for SftArguments {
     const TASK_TYPE: &'static str = "CAUSAL_LM";
     const LEARNING_RATE: f64 = 2e-5;
 
-    fn validate(&self, _: &SftConfig) -> Result<(), Error> {
+    fn validate(&self, settings: &SftConfig) -> Result<(), Error> {
+        settings.training.selection()?.check(&MEASURED)?;
         if let Some(alpha) = self.neftune_noise_alpha.filter(|a| !(a.is_finite() && *a >= 0.0)) {
             return Err(Error::config("neftune_noise_alpha", alpha, "0 or more"));
         }

@@ -205,7 +205,8 @@ impl TrainingArguments {
     /// The rule for the best checkpoint and for early stopping.
     ///
     /// # Errors
-    /// [`Error::Config`] for a metric that is not known and for values out of range.
+    /// [`Error::Config`] as [`Selection::new`] has it; whether the evaluations of a recipe have the metric is
+    /// known to the recipe ([`Selection::check`]).
     pub fn selection(&self) -> Result<Selection, Error> {
         Selection::new(
             &self.metric_for_best_model,

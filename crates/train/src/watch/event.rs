@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
+use super::extra::{Extras, prefixed};
+
 /// What is known before the first step.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -40,7 +42,7 @@ pub struct StepMetrics {
     pub step: u64,
     /// How often the data has been seen, with fraction.
     pub epoch: f64,
-    /// The objective: the mean over the trained tokens of all micro-batches of the step.
+    /// The objective: the mean over the trained tokens, or the pairs, of all micro-batches of the step.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// The global norm of the gradients before clipping.
@@ -55,9 +57,9 @@ pub struct StepMetrics {
     /// How long the step took, data, forward, backward and update together.
     pub seconds: f64,
     /// Mean negative log-likelihood of the trained tokens in nats. The same as `loss` for the plain
-    /// objective, another number with label smoothing or DFT.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub nll: f64,
+    /// objective, another number with label smoothing or DFT; none where nothing predicts tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_or_nan")]
+    pub nll: Option<f64>,
     /// Mean entropy of the predicted distributions at the trained tokens, in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entropy: Option<f64>,
@@ -73,6 +75,9 @@ pub struct StepMetrics {
     /// The rows of the batch, by the names that the data gives them (`train.jsonl:17`).
     #[serde(skip)]
     pub rows: Vec<String>,
+    /// What only some recipes have: `rewards/chosen`, `kl`, ...
+    #[serde(flatten)]
+    pub extra: Extras,
 }
 
 impl StepMetrics {
@@ -86,9 +91,9 @@ impl StepMetrics {
         ratio(self.trained_tokens as f64, self.tokens as f64)
     }
 
-    /// `exp(nll)`.
-    pub fn perplexity(&self) -> f64 {
-        self.nll.exp()
+    /// `exp(nll)`, where that is known.
+    pub fn perplexity(&self) -> Option<f64> {
+        self.nll.map(f64::exp)
     }
 }
 
@@ -100,7 +105,8 @@ pub struct EvalMetrics {
     pub step: u64,
     /// How often the training data has been seen, with fraction.
     pub epoch: f64,
-    /// Mean negative log-likelihood over all trained tokens of the validation rows, in nats.
+    /// The objective over all validation rows: for supervised fine-tuning the mean negative log-likelihood of
+    /// their trained tokens, in nats.
     #[serde(deserialize_with = "null_is_nan")]
     pub eval_loss: f64,
     /// Tokens of the validation rows.
@@ -115,13 +121,12 @@ pub struct EvalMetrics {
     /// The share of tokens that had the highest probability, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_mean_token_accuracy: Option<f64>,
-}
-
-impl EvalMetrics {
-    /// `exp(eval_loss)`.
-    pub fn perplexity(&self) -> f64 {
-        self.eval_loss.exp()
-    }
+    /// `exp` of the mean negative log-likelihood of the trained tokens; none where nothing predicts tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_or_nan")]
+    pub perplexity: Option<f64>,
+    /// What only some recipes have; here without the `eval_` of the files.
+    #[serde(flatten, with = "prefixed")]
+    pub extra: Extras,
 }
 
 /// A checkpoint that is on disk.
@@ -341,6 +346,11 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
+/// The same for what may be absent: `null` was there.
+fn some_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    null_is_nan(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,22 +361,38 @@ mod tests {
             tokens: 200,
             trained_tokens: 50,
             seconds: 0.5,
-            nll: 2f64.ln(),
+            nll: Some(2f64.ln()),
             ..StepMetrics::default()
         };
         assert_eq!(step.tokens_per_second(), 400.0);
         assert_eq!(step.trained_share(), 0.25);
-        assert!((step.perplexity() - 2.0).abs() < 1e-15);
+        assert!((step.perplexity().unwrap() - 2.0).abs() < 1e-15);
         assert_eq!(StepMetrics::default().tokens_per_second(), 0.0);
+        assert_eq!(StepMetrics::default().perplexity(), None);
     }
 
     #[test]
     fn what_is_not_finite_is_null_and_comes_back() {
-        let step = StepMetrics { loss: f64::NAN, grad_norm: f64::INFINITY, ..Default::default() };
+        let (loss, grad_norm, nll) = (f64::NAN, f64::INFINITY, Some(f64::NAN));
+        let step = StepMetrics { loss, grad_norm, nll, ..StepMetrics::default() };
         let text = serde_json::to_string(&step).unwrap();
         assert!(text.contains(r#""loss":null,"grad_norm":null"#), "{text}");
         let read: StepMetrics = serde_json::from_str(&text).unwrap();
         assert!(read.loss.is_nan() && read.grad_norm.is_nan());
+        assert!(read.nll.is_some_and(f64::is_nan));
+    }
+
+    /// Written by 0.1.0 before recipes had metrics of their own.
+    #[test]
+    fn old_lines_are_read() {
+        let line = r#"{"step":1,"epoch":0.5,"loss":1.5,"grad_norm":0.25,"learning_rate":0.00002,"tokens":100,"trained_tokens":40,"seconds":0.5,"nll":1.25,"tokens_per_second":200.0,"trained_share":0.4,"perplexity":3.4903429574618414}"#;
+        let step: StepMetrics = serde_json::from_str(line).unwrap();
+        assert_eq!((step.nll, step.extra.is_empty()), (Some(1.25), true));
+        let line = r#"{"step":5,"epoch":0.25,"eval_loss":0.5,"tokens":20,"trained_tokens":10,"seconds":1.5,"eval_entropy":0.75,"perplexity":1.6487212707001282}"#;
+        let evaluation: EvalMetrics = serde_json::from_str(line).unwrap();
+        assert_eq!((evaluation.step, evaluation.eval_entropy), (5, Some(0.75)));
+        assert!((evaluation.perplexity.unwrap() - 0.5_f64.exp()).abs() < 1e-12);
+        assert!(evaluation.extra.is_empty());
     }
 
     #[test]

@@ -25,8 +25,9 @@ pub const WARNINGS: &str = "warnings.jsonl";
 ///
 /// A line of `metrics.jsonl` has the fields of [`StepMetrics`] (`step`, `epoch`, `loss`, `grad_norm`,
 /// `learning_rate`, `tokens`, `trained_tokens`, ...) and `tokens_per_second`, `trained_share` and `perplexity`;
-/// all counts are those of the step. What is not known is left out, what is not finite is `null`. The other files
-/// have the fields of [`EvalMetrics`] with `perplexity`, and of [`Warning`] with its sentence as `text`.
+/// all counts are those of the step. Metrics of the recipe ([`Extras`](super::Extras)) stand beside them under their
+/// own names, in evaluations with `eval_` before. What is not known is left out, what is not finite is `null`. The
+/// other files have the fields of [`EvalMetrics`], and of [`Warning`] with its sentence as `text`.
 ///
 /// A run that is not resumed refuses a folder that has lines already. What is on disk when
 /// [`Observer::checkpoint`] returns also survives a loss of power.
@@ -63,14 +64,8 @@ struct StepLine<'a> {
     step: &'a StepMetrics,
     tokens_per_second: f64,
     trained_share: f64,
-    perplexity: f64,
-}
-
-#[derive(Serialize)]
-struct EvalLine<'a> {
-    #[serde(flatten)]
-    evaluation: &'a EvalMetrics,
-    perplexity: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perplexity: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -127,8 +122,7 @@ impl Observer for JsonLines {
     }
 
     fn evaluation(&mut self, evaluation: &EvalMetrics) -> Result<(), Error> {
-        let perplexity = evaluation.perplexity();
-        self.files()?.evaluations.write(&EvalLine { evaluation, perplexity })
+        self.files()?.evaluations.write(evaluation)
     }
 
     fn checkpoint(&mut self, _: &Checkpoint) -> Result<(), Error> {
@@ -250,6 +244,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Extras;
     use super::*;
 
     fn step(step: u64) -> StepMetrics {
@@ -262,6 +257,7 @@ mod tests {
             tokens: 100,
             trained_tokens: 40,
             seconds: 0.5,
+            nll: Some(0.0),
             ..StepMetrics::default()
         }
     }
@@ -290,6 +286,34 @@ mod tests {
         let read: Vec<StepMetrics> = read_lines(&folder.path().join("new").join(METRICS)).unwrap();
         assert_eq!(read[0], step(1));
         assert!(read[1].loss.is_nan() && read[1].entropy == Some(0.5));
+    }
+
+    #[test]
+    fn what_a_recipe_measures_stands_under_its_own_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut lines = JsonLines::new(folder.path());
+        let extra = Extras::new([("rewards/chosen", 0.25), ("accuracy", 1.0)]).unwrap();
+        let reward = StepMetrics { nll: None, extra: extra.clone(), ..step(1) };
+        lines.step(&reward).unwrap();
+        let written = text(folder.path(), METRICS);
+        assert!(
+            written.ends_with(
+                r#""seconds":0.5,"accuracy":1.0,"rewards/chosen":0.25,"tokens_per_second":200.0,"trained_share":0.4}
+"#
+            ),
+            "{written}"
+        );
+        let evaluation = EvalMetrics { step: 1, eval_loss: 0.5, extra, ..Default::default() };
+        lines.evaluation(&evaluation).unwrap();
+        let written = text(folder.path(), EVALUATIONS);
+        assert_eq!(
+            written,
+            "{\"step\":1,\"epoch\":0.0,\"eval_loss\":0.5,\"tokens\":0,\"trained_tokens\":0,\"seconds\":0.0,\
+             \"eval_accuracy\":1.0,\"eval_rewards/chosen\":0.25}\n"
+        );
+        let path = |name| folder.path().join(name);
+        assert_eq!(read_lines::<StepMetrics>(&path(METRICS)).unwrap(), [reward]);
+        assert_eq!(read_lines::<EvalMetrics>(&path(EVALUATIONS)).unwrap(), [evaluation]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod detector;
 mod divergence;
 mod event;
 mod exact;
+mod extra;
 mod flops;
 pub mod html;
 mod jsonl;
@@ -25,6 +26,7 @@ mod tensorboard;
 
 pub use detector::Detector;
 pub use event::{Checkpoint, EvalMetrics, RunInfo, StepMetrics, Stop, Summary, Warning};
+pub use extra::Extras;
 pub use flops::{flops_per_token, mfu, peak_flops};
 pub use jsonl::{EVALUATIONS, JsonLines, METRICS, WARNINGS, read_lines};
 pub use observer::Observer;

@@ -12,22 +12,23 @@
 //! patience although their sum exceeds it; transformers has the same.
 //!
 //! **Differs from transformers:** a metric that is not a number uses up patience from the first evaluation on
-//! (there the first counts as an improvement), and perplexity and entropy are better when smaller, without
-//! `greater_is_better: false` being set (there every name that does not end in `loss` is better when greater).
+//! (there the first counts as an improvement). Which way is better is known for the metrics of which it is clear,
+//! perplexity and entropy among them; of others `greater_is_better` has to say it (there every name that does not
+//! end in `loss` is better when greater).
 
 use serde::{Deserialize, Serialize};
 
 use super::EvalMetrics;
 use super::exact::Exact;
+use super::extra::{self, EVAL};
 use crate::error::Error;
 
-/// The metrics of an evaluation by which checkpoints can be compared, and whether greater is better.
-const METRICS: [(&str, bool); 4] = [
-    ("eval_loss", false),
-    ("eval_perplexity", false),
-    ("eval_entropy", false),
-    ("eval_mean_token_accuracy", true),
-];
+/// The last words of names of which greater is better: `rewards/accuracies`, `margin`, ...
+const GREATER: [&str; 5] = ["accuracies", "accuracy", "margins", "margin", "auc"];
+/// And those of which smaller is better.
+const SMALLER: [&str; 6] = ["loss", "perplexity", "entropy", "nll", "ece", "brier"];
+/// What an evaluation may have beside the metrics of its recipe.
+const FIELDS: [&str; 4] = ["loss", "perplexity", "entropy", "mean_token_accuracy"];
 
 /// Remembers the best evaluation and counts those since.
 ///
@@ -47,7 +48,8 @@ const METRICS: [(&str, bool); 4] = [
 /// ```
 #[derive(Debug, Clone)]
 pub struct Selection {
-    metric: &'static str,
+    /// With `eval_`.
+    metric: String,
     greater_is_better: bool,
     patience: Option<u64>,
     threshold: f64,
@@ -71,23 +73,33 @@ pub struct Verdict {
 }
 
 impl Selection {
-    /// `metric` with or without `eval_`; `greater_is_better` as the metric wants it when `None`; without
-    /// `patience` (transformers' `early_stopping_patience`, in evaluations) it never says stop.
+    /// `metric` with or without `eval_`, one of the fields of evaluations or of what the recipe adds to them;
+    /// `greater_is_better` as the metric wants it when `None`; without `patience` (transformers'
+    /// `early_stopping_patience`, in evaluations) it never says stop.
     ///
     /// # Errors
-    /// When the metric is not known, the patience is 0, or the threshold is negative or not a number.
+    /// When it is no name of a metric, or not known whether more of it is better and `greater_is_better` does not
+    /// say; when the patience is 0, or the threshold is negative or not a number. Whether evaluations have the
+    /// metric is known to [`Selection::check`], and at the first of them.
     pub fn new(
         metric: &str,
         greater_is_better: Option<bool>,
         patience: Option<u64>,
         threshold: f64,
     ) -> Result<Self, Error> {
-        let known = METRICS
-            .iter()
-            .find(|(name, _)| *name == metric || name.strip_prefix("eval_") == Some(metric));
-        let Some(&(name, greater)) = known else {
-            let names = METRICS.map(|(name, _)| name).join(", ");
-            return Err(Error::config("metric_for_best_model", metric, format!("one of {names}")));
+        let name = metric.strip_prefix(EVAL).unwrap_or(metric);
+        if !FIELDS.contains(&name) && extra::check(name).is_err() {
+            return Err(unknown(metric, &FIELDS.map(|name| format!("{EVAL}{name}"))));
+        }
+        let last = name.rsplit(['/', '_', '-', '.']).next().unwrap_or(name);
+        let greater = match greater_is_better {
+            Some(greater) => greater,
+            None if GREATER.contains(&last) => true,
+            None if SMALLER.contains(&last) => false,
+            None => {
+                let expected = format!("true or false: whether more {name} is better is not known");
+                return Err(Error::config("greater_is_better", "missing", expected));
+            }
         };
         if patience == Some(0) {
             return Err(Error::config("early_stopping_patience", 0, "at least 1 evaluation"));
@@ -96,12 +108,22 @@ impl Selection {
             return Err(Error::config("early_stopping_threshold", threshold, "a number from 0 on"));
         }
         Ok(Self {
-            metric: name,
-            greater_is_better: greater_is_better.unwrap_or(greater),
+            metric: format!("{EVAL}{name}"),
+            greater_is_better: greater,
             patience,
             threshold,
             state: SelectionState::default(),
         })
+    }
+
+    /// That evaluations will have the metric; `measured` are the names of all their metrics, without `eval_`. For
+    /// recipes, which know them before the first evaluation.
+    ///
+    /// # Errors
+    /// When they will not; it lists those that they will have.
+    pub fn check(&self, measured: &[&str]) -> Result<(), Error> {
+        let names: Vec<String> = measured.iter().map(|name| format!("{EVAL}{name}")).collect();
+        if names.contains(&self.metric) { Ok(()) } else { Err(unknown(&self.metric, &names)) }
     }
 
     /// The same rule, with what an earlier part of the run has seen.
@@ -123,17 +145,13 @@ impl Selection {
     /// Takes one evaluation into account.
     ///
     /// # Errors
-    /// When the evaluation did not measure the metric.
+    /// When the evaluation did not measure the metric; it lists those that it did.
     pub fn observe(&mut self, evaluation: &EvalMetrics) -> Result<Verdict, Error> {
-        let value = match self.metric {
-            "eval_perplexity" => Some(evaluation.perplexity()),
-            "eval_entropy" => evaluation.eval_entropy,
-            "eval_mean_token_accuracy" => evaluation.eval_mean_token_accuracy,
-            _ => Some(evaluation.eval_loss),
+        let measured = measured(evaluation);
+        let Some(&(_, value)) = measured.iter().find(|(name, _)| *name == self.metric) else {
+            let names: Vec<String> = measured.into_iter().map(|(name, _)| name).collect();
+            return Err(unknown(&self.metric, &names));
         };
-        let value = value.ok_or_else(|| {
-            Error::config("metric_for_best_model", self.metric, "a metric that evaluations measure")
-        })?;
         let (better, gain) = match self.best() {
             None => (!value.is_nan(), f64::INFINITY),
             Some((best, _)) if self.greater_is_better => (value > best, value - best),
@@ -149,8 +167,22 @@ impl Selection {
     }
 }
 
+/// The metrics of an evaluation by which checkpoints can be compared, with `eval_`.
+fn measured(evaluation: &EvalMetrics) -> Vec<(String, f64)> {
+    let EvalMetrics { eval_loss, perplexity, eval_entropy, .. } = *evaluation;
+    let values = [Some(eval_loss), perplexity, eval_entropy, evaluation.eval_mean_token_accuracy];
+    let fields = FIELDS.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?)));
+    let all = fields.chain(evaluation.extra.iter());
+    all.map(|(name, value)| (format!("{EVAL}{name}"), value)).collect()
+}
+
+fn unknown(metric: &str, names: &[String]) -> Error {
+    Error::config("metric_for_best_model", metric, format!("one of {}", names.join(", ")))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::Extras;
     use super::*;
 
     fn at(step: u64, eval_loss: f64) -> EvalMetrics {
@@ -214,24 +246,78 @@ mod tests {
                 EvalMetrics { step, eval_mean_token_accuracy: Some(value), ..at(step, 9.0) };
             assert_eq!(accuracy.observe(&evaluation).unwrap(), Verdict { best, stop: false });
         }
-        let error = accuracy.observe(&at(4, 1.0)).unwrap_err();
-        assert!(
-            error.to_string().contains("`metric_for_best_model` is eval_mean_token_accuracy"),
-            "{error}"
+        let error = accuracy.observe(&at(4, 1.0)).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`metric_for_best_model` is eval_mean_token_accuracy, expected one of eval_loss"
         );
         let mut perplexity = Selection::new("eval_perplexity", None, None, 0.0).unwrap();
-        assert!(perplexity.observe(&at(1, 2.0)).unwrap().best);
-        assert!(perplexity.observe(&at(2, 1.0)).unwrap().best);
+        for (step, value) in [(1, 2.0), (2, 1.0)] {
+            let evaluation = EvalMetrics { perplexity: Some(value), ..at(step, 9.0) };
+            assert!(perplexity.observe(&evaluation).unwrap().best);
+        }
+    }
+
+    #[test]
+    fn a_metric_of_the_recipe_is_as_good_as_any() {
+        let with = |step, accuracy| EvalMetrics {
+            extra: Extras::new([("rewards/accuracies", accuracy), ("kl", 0.5)]).unwrap(),
+            ..at(step, 1.0)
+        };
+        for name in ["rewards/accuracies", "eval_rewards/accuracies"] {
+            let mut selection = Selection::new(name, None, Some(1), 0.0).unwrap();
+            assert!(selection.observe(&with(1, 0.5)).unwrap().best);
+            assert!(selection.observe(&with(2, 0.75)).unwrap().best);
+            let worse = Verdict { best: false, stop: true };
+            assert_eq!(selection.observe(&with(3, 0.7)).unwrap(), worse);
+            assert_eq!(selection.best(), Some((0.75, 2)));
+        }
+        // Known before the run where the recipe says what it measures, else at the first evaluation.
+        let mut misspelt = Selection::new("rewards/accuracy", None, None, 0.0).unwrap();
+        let expected =
+            "`metric_for_best_model` is eval_rewards/accuracy, expected one of eval_loss, ";
+        let error = misspelt.check(&["loss", "rewards/accuracies"]).unwrap_err().to_string();
+        assert_eq!(error, format!("{expected}eval_rewards/accuracies"));
+        let error = misspelt.observe(&with(1, 0.5)).unwrap_err().to_string();
+        assert_eq!(error, format!("{expected}eval_kl, eval_rewards/accuracies"));
+        let margin = Selection::new("rewards/margins", None, None, 0.0).unwrap();
+        assert!(margin.check(&["loss", "rewards/margins"]).is_ok());
+    }
+
+    #[test]
+    fn which_way_is_better_is_known_or_asked_for() {
+        for (name, greater) in [
+            ("accuracy", true),
+            ("eval_rewards/margins", true),
+            ("auc", true),
+            ("nll_loss", false),
+            ("eval_ece", false),
+        ] {
+            let selection = Selection::new(name, None, None, 0.0).unwrap();
+            assert_eq!(selection.greater_is_better, greater, "{name}");
+            let turned = Selection::new(name, Some(!greater), None, 0.0).unwrap();
+            assert_eq!(turned.greater_is_better, !greater, "{name}");
+        }
+        let error = Selection::new("eval_kl", None, None, 0.0).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`greater_is_better` is missing, expected true or false: whether more kl is better is not known"
+        );
+        assert!(Selection::new("eval_kl", Some(false), None, 0.0).is_ok());
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         let message = |result: Result<Selection, Error>| result.unwrap_err().to_string();
-        assert_eq!(
-            message(Selection::new("accuracy", None, None, 0.0)),
-            "`metric_for_best_model` is accuracy, expected one of eval_loss, eval_perplexity, eval_entropy, \
-             eval_mean_token_accuracy"
-        );
+        for name in ["learning_rate", "eval_", "two words"] {
+            assert_eq!(
+                message(Selection::new(name, None, None, 0.0)),
+                format!(
+                    "`metric_for_best_model` is {name}, expected one of eval_loss, eval_perplexity, eval_entropy, \
+                     eval_mean_token_accuracy"
+                )
+            );
+        }
         assert!(
             message(Selection::new("loss", None, Some(0), 0.0)).contains("early_stopping_patience")
         );

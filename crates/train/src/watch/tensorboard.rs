@@ -9,18 +9,19 @@
 //! Summary  1 value*: 1 tag, 2 simple_value float, or 8 tensor and 9 metadata for text
 //! ```
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::crc32c::crc32c;
-use super::{EvalMetrics, Observer, RunInfo, StepMetrics, Summary, Warning};
+use super::{EvalMetrics, Extras, Observer, RunInfo, StepMetrics, Summary, Warning};
 use crate::error::Error;
 
 /// Writes scalars under the tags of transformers' callback: `train/loss`, `train/grad_norm`,
-/// `train/learning_rate`, `train/epoch`, `eval/loss`, ...; the configuration as text `args`, warnings as text
-/// `warnings`.
+/// `train/learning_rate`, `train/epoch`, `eval/loss`, ..., also metrics of the recipe (`train/rewards/chosen`,
+/// `eval/rewards/chosen`); the configuration as text `args`, warnings as text `warnings`.
 ///
 /// Each run has a file of its own, also a resumed one, which tells TensorBoard to forget the steps after its
 /// checkpoint. Scalars are f32. Counts are those of the step, where TRL's `num_tokens` is a running total.
@@ -75,7 +76,7 @@ impl TensorBoard {
     fn write(
         &mut self,
         step: u64,
-        scalars: &[(&str, Option<f64>)],
+        scalars: &[Scalar<'_>],
         more: impl FnOnce(&mut Message),
     ) -> Result<(), Error> {
         if self.file.is_none() {
@@ -103,7 +104,7 @@ impl Observer for TensorBoard {
     }
 
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
-        let scalars = [
+        let fixed = [
             ("train/loss", Some(step.loss)),
             ("train/grad_norm", Some(step.grad_norm)),
             ("train/learning_rate", Some(step.learning_rate)),
@@ -111,24 +112,24 @@ impl Observer for TensorBoard {
             ("train/tokens", Some(step.tokens as f64)),
             ("train/trained_tokens", Some(step.trained_tokens as f64)),
             ("train/tokens_per_second", Some(step.tokens_per_second())),
-            ("train/perplexity", Some(step.perplexity())),
+            ("train/perplexity", step.perplexity()),
             ("train/entropy", step.entropy),
             ("train/mean_token_accuracy", step.mean_token_accuracy),
             ("train/mfu", step.mfu),
             ("train/peak_memory", step.peak_memory.map(|bytes| bytes as f64)),
         ];
-        self.write(step.step, &scalars, |_| {})
+        self.write(step.step, &scalars(&fixed, "train", &step.extra), |_| {})
     }
 
     fn evaluation(&mut self, evaluation: &EvalMetrics) -> Result<(), Error> {
-        let scalars = [
+        let fixed = [
             ("eval/loss", Some(evaluation.eval_loss)),
-            ("eval/perplexity", Some(evaluation.perplexity())),
+            ("eval/perplexity", evaluation.perplexity),
             ("eval/entropy", evaluation.eval_entropy),
             ("eval/mean_token_accuracy", evaluation.eval_mean_token_accuracy),
             ("eval/runtime", Some(evaluation.seconds)),
         ];
-        self.write(evaluation.step, &scalars, |_| {})
+        self.write(evaluation.step, &scalars(&fixed, "eval", &evaluation.extra), |_| {})
     }
 
     fn warning(&mut self, warning: &Warning) -> Result<(), Error> {
@@ -137,12 +138,22 @@ impl Observer for TensorBoard {
     }
 
     fn end(&mut self, summary: &Summary) -> Result<(), Error> {
-        let scalars = [
+        let fixed = [
             ("train/train_loss", Some(summary.train_loss)),
             ("train/train_runtime", Some(summary.seconds)),
         ];
-        self.write(summary.step, &scalars, |_| {})
+        self.write(summary.step, &scalars(&fixed, "train", &Extras::default()), |_| {})
     }
+}
+
+/// A tag and its value, where that is known.
+type Scalar<'a> = (Cow<'a, str>, Option<f64>);
+
+/// Those that all recipes have, then the others.
+fn scalars<'a>(fixed: &[(&'a str, Option<f64>)], kind: &str, extra: &Extras) -> Vec<Scalar<'a>> {
+    let fixed = fixed.iter().map(|(tag, value)| (Cow::from(*tag), *value));
+    let more = extra.iter().map(|(name, value)| (format!("{kind}/{name}").into(), Some(value)));
+    fixed.chain(more).collect()
 }
 
 /// TensorBoard shows texts as Markdown.
@@ -216,7 +227,7 @@ fn event(wall_time: f64, step: u64) -> Message {
     event
 }
 
-fn summary(scalars: &[(&str, Option<f64>)]) -> Message {
+fn summary(scalars: &[Scalar<'_>]) -> Message {
     let mut summary = Message::default();
     for (tag, value) in scalars {
         let Some(value) = value else { continue };
@@ -286,13 +297,28 @@ mod tests {
             version,
             with(1_700_000_000.5, 301, 7, session_start()),
             with(1_700_000_001.0, 0, 5, text("args", "{\n  \"größe\": 1\n}")),
-            with(1_700_000_002.0, 1, 5, summary(&train)),
-            with(1_700_000_003.0, 300, 5, summary(&eval)),
-            with(1_700_000_004.0, 5_000_000_000, 5, summary(&late)),
+            with(1_700_000_002.0, 1, 5, summary(&scalars(&train, "", &Extras::default()))),
+            with(1_700_000_003.0, 300, 5, summary(&scalars(&eval, "", &Extras::default()))),
+            with(
+                1_700_000_004.0,
+                5_000_000_000,
+                5,
+                summary(&scalars(&late, "", &Extras::default())),
+            ),
         ];
         let ours: Vec<u8> = events.iter().flat_map(|event| record(&event.0)).collect();
         let theirs = include_bytes!("../../../../tests/fixtures/watch/events.out.tfevents");
         assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn metrics_of_a_recipe_have_tags_of_their_own() {
+        let extra = Extras::new([("rewards/chosen", 0.5), ("kl", 0.25)]).unwrap();
+        let of = |kind| scalars(&[("a", None)], kind, &extra);
+        let tag = |tag: &'static str, value| (Cow::from(tag), Some(value));
+        let a = ("a".into(), None);
+        assert_eq!(of("train"), [a, tag("train/kl", 0.25), tag("train/rewards/chosen", 0.5)]);
+        assert_eq!(of("eval")[2], tag("eval/rewards/chosen", 0.5));
     }
 
     /// By hand: 300 is 10 0101100 in base 2.

@@ -1,5 +1,7 @@
 //! One page with the curves, the data and the settings of a run.
 
+mod charts;
+mod families;
 mod page;
 mod words;
 
@@ -15,7 +17,7 @@ use crate::error::Error;
 pub const REPORT: &str = "report.html";
 
 /// Writes [`REPORT`] into a folder: loss, validation loss, gradient norm, learning rate, tokens per second,
-/// warnings, data report and settings, in one file that needs no network.
+/// metrics of the recipe, warnings, data report and settings, in one file that needs no network.
 ///
 /// The page is written at the start, at each evaluation and checkpoint and at the end, each time under another
 /// name and then renamed, so that a killed run has a whole one. A resumed run shows its earlier part too, which it

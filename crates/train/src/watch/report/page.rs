@@ -1,10 +1,12 @@
 //! The page.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::History;
+use super::charts::{charts, known, points, smoothed};
 use super::words::{bytes, duration, number, percent, time};
-use crate::watch::chart::{self, Chart, Look, Mark, Series, escape};
+use crate::watch::chart::{self, escape};
 use crate::watch::html::{leaves, table};
 use crate::watch::{EvalMetrics, StepMetrics, Stop, Warning};
 
@@ -109,9 +111,17 @@ fn tiles(out: &mut String, history: &History) {
     }
     let lowest = history.evaluations.iter().min_by(|a, b| a.eval_loss.total_cmp(&b.eval_loss));
     if let Some(best) = lowest {
-        let note =
-            format!("lowest, at step {} · perplexity {}", best.step, number(best.perplexity()));
+        let perplexity = best.perplexity.map(|value| format!(" · perplexity {}", number(value)));
+        let note = format!("lowest, at step {}{}", best.step, perplexity.unwrap_or_default());
         tiles.push(("validation loss", number(best.eval_loss), note));
+    }
+    let (accuracy, over) = smoothed(&known(steps, |step| step.extra.accuracy()));
+    let of_pairs = history.evaluations.iter().rev().find_map(|e| e.extra.accuracy());
+    if let Some((_, accuracy)) = accuracy.last() {
+        let note = of_pairs.map_or(format!("smoothed over {over} steps"), |share| {
+            format!("in training · {} in the last validation", percent(share))
+        });
+        tiles.push(("pairs in order", percent(*accuracy), note));
     }
     if !steps.is_empty() {
         let speeds: Vec<f64> = steps.iter().map(StepMetrics::tokens_per_second).collect();
@@ -126,7 +136,8 @@ fn tiles(out: &mut String, history: &History) {
             (tokens + step.tokens, trained + step.trained_tokens)
         });
         let share = percent(trained as f64 / (tokens as f64).max(1.0));
-        tiles.push(("tokens", number(tokens as f64), format!("{share} of them trained")));
+        let note = if trained > 0 { format!("{share} of them trained") } else { String::new() };
+        tiles.push(("tokens", number(tokens as f64), note));
     }
     if let Some(peak) = steps.iter().filter_map(|step| step.peak_memory).max() {
         tiles.push(("peak memory", bytes(peak), String::new()));
@@ -170,123 +181,46 @@ fn warnings(out: &mut String, warnings: &[Warning]) {
     section(out, "warnings", &title, &list);
 }
 
-fn charts(out: &mut String, history: &History) {
-    let (steps, evaluations) = (&history.steps, &history.evaluations);
-    let with_smoothed = |title, color, raw: Vec<(f64, f64)>, validation: Vec<(f64, f64)>| {
-        let (smooth, over) = smoothed(&raw);
-        let mut chart = Chart::new(title, "step")
-            .with(Series::line("each step", color, raw).looking(Look::Faint))
-            .with(Series::line(format!("mean of about {over} steps"), color, smooth));
-        if !validation.is_empty() {
-            chart = chart.with(Series::line("validation", 2, validation).looking(Look::Dots));
-        }
-        chart
-    };
-    let known = |of: fn(&StepMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
-        steps.iter().filter_map(|step| Some((step.step as f64, of(step)?))).collect()
-    };
-    let measured = |of: fn(&EvalMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
-        evaluations.iter().filter_map(|e| Some((e.step as f64, of(e)?))).collect()
-    };
-
-    let mut loss =
-        with_smoothed("Loss", 1, points(steps, |step| step.loss), measured(|e| Some(e.eval_loss)));
-    loss.size = (1_200.0, 330.0);
-    loss.marks = history
-        .warnings
-        .iter()
-        .filter(|warning| warning.step() > 0)
-        .map(|warning| Mark { x: warning.step() as f64, text: warning.to_string() })
-        .collect();
-    let grad_norm = points(steps, |step| step.grad_norm);
-    let rate = Series::line("learning rate", 3, points(steps, |step| step.learning_rate));
-    let speed = points(steps, StepMetrics::tokens_per_second);
-    let mut charts = vec![
-        ("loss", loss),
-        ("grad-norm", with_smoothed("Gradient norm", 1, grad_norm, vec![])),
-        ("learning-rate", Chart::new("Learning rate", "step").with(rate)),
-        ("speed", with_smoothed("Tokens per second", 4, speed, vec![])),
-    ];
-    let accuracy = known(|step| step.mean_token_accuracy);
-    if !accuracy.is_empty() {
-        let validation = measured(|e| e.eval_mean_token_accuracy);
-        charts.push(("accuracy", with_smoothed("Token accuracy", 1, accuracy, validation)));
-    }
-    let entropy = known(|step| step.entropy);
-    if !entropy.is_empty() {
-        let validation = measured(|e| e.eval_entropy);
-        charts.push(("entropy", with_smoothed("Entropy", 1, entropy, validation)));
-    }
-    out.push_str("<div class=\"charts\">");
-    for (id, chart) in charts {
-        out.push_str(&chart.to_html(id));
-    }
-    out.push_str("</div>");
-}
-
 fn evaluations(out: &mut String, evaluations: &[EvalMetrics]) {
     if evaluations.is_empty() {
         return;
     }
-    let mut rows = String::from(
-        "<details><summary>All evaluations</summary><table class=\"numbers\"><tr><th>step</th><th>epoch</th>\
-         <th>loss</th><th>perplexity</th><th>token accuracy</th><th>tokens</th><th>took</th></tr>",
-    );
+    let has = |of: fn(&EvalMetrics) -> Option<f64>| evaluations.iter().any(|e| of(e).is_some());
+    let (perplexity, accuracy) = (has(|e| e.perplexity), has(|e| e.eval_mean_token_accuracy));
+    let names: BTreeSet<&str> =
+        evaluations.iter().flat_map(|e| e.extra.iter()).map(|e| e.0).collect();
+    let mut rows =
+        String::from("<details><summary>All evaluations</summary><table class=\"numbers\"><tr>");
+    let heads = [
+        ("step", true),
+        ("epoch", true),
+        ("loss", true),
+        ("perplexity", perplexity),
+        ("token accuracy", accuracy),
+    ];
+    let heads = heads.into_iter().filter(|head| head.1).map(|head| head.0);
+    for head in heads.chain(names.iter().copied()).chain(["tokens", "took"]) {
+        _ = write!(rows, "<th>{}</th>", escape(head));
+    }
+    rows.push_str("</tr>");
     for e in evaluations {
-        let accuracy = e.eval_mean_token_accuracy.map(percent).unwrap_or_default();
-        _ = write!(
-            rows,
-            "<tr><td>{}</td><td>{:.2}</td><td>{:.4}</td><td>{}</td><td>{accuracy}</td><td>{}</td><td>{}</td></tr>",
-            e.step,
-            e.epoch,
-            e.eval_loss,
-            number(e.perplexity()),
-            e.trained_tokens,
-            duration(e.seconds),
-        );
+        let mut cells =
+            vec![e.step.to_string(), format!("{:.2}", e.epoch), format!("{:.4}", e.eval_loss)];
+        if perplexity {
+            cells.push(e.perplexity.map(number).unwrap_or_default());
+        }
+        if accuracy {
+            cells.push(e.eval_mean_token_accuracy.map(percent).unwrap_or_default());
+        }
+        cells.extend(names.iter().map(|name| e.extra.get(name).map(number).unwrap_or_default()));
+        cells.extend([e.trained_tokens.to_string(), duration(e.seconds)]);
+        _ = write!(rows, "<tr><td>{}</td></tr>", cells.join("</td><td>"));
     }
     rows.push_str("</table></details>");
     section(out, "evaluations", "Validation", &rows);
 }
 
-fn points(steps: &[StepMetrics], of: impl Fn(&StepMetrics) -> f64) -> Vec<(f64, f64)> {
-    steps.iter().map(|step| (step.step as f64, of(step))).collect()
-}
-
-/// An exponential mean over about `n` values, without the bias of its start: `s_i / (1 - β^i)` with
-/// `s_i = β s_(i-1) + (1 - β) y_i` and `β = (n - 1) / (n + 1)`. `n` is a twentieth of the run, at most 100.
-fn smoothed(points: &[(f64, f64)]) -> (Vec<(f64, f64)>, usize) {
-    let over = (points.len() / 20).clamp(1, 100);
-    let beta = (over - 1) as f64 / (over + 1) as f64;
-    let (mut sum, mut weight) = (0.0, 0.0);
-    let mut smooth = Vec::with_capacity(points.len());
-    for (x, y) in points.iter().filter(|point| point.1.is_finite()) {
-        sum = beta * sum + (1.0 - beta) * y;
-        weight = beta * weight + (1.0 - beta);
-        smooth.push((*x, sum / weight));
-    }
-    (smooth, over)
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// By hand: 60 points are smoothed over 3, so β is a half: (1 + 2 · 3) / 3 after 1 and 3.
-    #[test]
-    fn smoothing() {
-        let mut raw = vec![(0.0, 1.0), (1.0, 3.0), (2.0, f64::NAN)];
-        raw.extend((3..60).map(|i| (f64::from(i), 3.0)));
-        let (smooth, over) = smoothed(&raw);
-        assert_eq!((over, smooth.len()), (3, 59));
-        assert_eq!(smooth[0], (0.0, 1.0));
-        assert!((smooth[1].1 - 7.0 / 3.0).abs() < 1e-12);
-        assert!((smooth[58].1 - 3.0).abs() < 1e-12);
-        assert!(smoothed(&[]).0.is_empty());
-    }
 }
