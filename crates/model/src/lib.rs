@@ -14,7 +14,7 @@ pub mod rope;
 
 pub use decoder::{
     Activations, Attention, Batch, Block, Body, Branches, CrossEntropy, Decoder, Embedding, Factor,
-    Gradients, KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Targets, TokenLogprobs,
+    Gradients, KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Scored, Targets, TokenLogprobs,
     Weight,
 };
 pub use error::Error;

@@ -139,10 +139,17 @@ impl Checkpoints {
 /// # Errors
 /// [`Error::Io`], or [`Error::Checkpoint`] for a state of another form.
 pub fn read_state<T: DeserializeOwned>(checkpoint: &Path) -> Result<T, Error> {
-    let path = checkpoint.join(STATE);
-    let text = fs::read(&path).map_err(Error::io(&path))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::Checkpoint { path, reason: error.to_string() })
+    read_json(&checkpoint.join(STATE))
+}
+
+/// A JSON file of a checkpoint.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = fs::read(path).map_err(Error::io(path))?;
+    let broken = |error: serde_json::Error| Error::Checkpoint {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    serde_json::from_slice(&text).map_err(broken)
 }
 
 /// Writes a file so that it is whole or as it was: under another name, brought to disk, renamed.

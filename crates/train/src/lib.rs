@@ -17,6 +17,7 @@ pub mod watch;
 mod weights;
 
 pub use error::Error;
+pub use preference::preference;
 pub use recipe::{Recipe, train};
 pub use run::{Found, Go, Learner, Run};
 pub use sft::{evaluate, sft};

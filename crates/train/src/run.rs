@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use posttrain_model::{CrossEntropy, Decoder, Parameter};
+use posttrain_model::{CrossEntropy, Decoder, Parameter, Scored};
 use serde::{Deserialize, Serialize};
 
 use crate::bad_batch::{BAD_BATCH, lines};
@@ -136,6 +136,15 @@ impl Found {
         self.top1 += pass.top1.iter().filter(|&&top1| top1).count() as u64;
     }
 
+    /// Adds the tokens of a pass; its loss is the caller's to add.
+    pub fn add_scored(&mut self, pass: &Scored<'_>) {
+        let sum = |numbers: &[f32]| numbers.iter().copied().map(f64::from).sum::<f64>();
+        self.targets += pass.logprobs.len() as u64;
+        self.nll -= sum(&pass.logprobs);
+        self.entropy += sum(&pass.entropy);
+        self.top1 += pass.top1.iter().filter(|&&top1| top1).count() as u64;
+    }
+
     /// −log p, entropy and accuracy, for each trained token.
     pub fn means(&self) -> (f64, f64, f64) {
         let count = self.targets.max(1) as f64;
@@ -158,6 +167,16 @@ impl Found {
             rows: rows.map(ToString::to_string).collect(),
             ..StepMetrics::default()
         }
+    }
+}
+
+impl std::ops::AddAssign for Found {
+    fn add_assign(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.targets += other.targets;
+        self.nll += other.nll;
+        self.entropy += other.entropy;
+        self.top1 += other.top1;
     }
 }
 
@@ -237,6 +256,14 @@ impl<'a> Run<'a> {
     /// Whether the checkpoint was written when the run was stopped early.
     pub fn stopped(&self) -> bool {
         self.state.stopped && self.arguments.early_stopping_patience.is_some()
+    }
+
+    /// Tells the observer how far long work before the first step has come.
+    ///
+    /// # Errors
+    /// Those of the observer.
+    pub fn progress(&mut self, what: &str, done: u64, total: u64) -> Result<(), Error> {
+        self.observer.progress(what, done, total)
     }
 
     /// Steps made so far.

@@ -23,23 +23,22 @@ const TRAINED: &str = "trained.safetensors";
 #[derive(Debug)]
 pub struct Weights {
     kind: Kind,
+    /// The checkpoint.
+    base: PathBuf,
     /// Tokenizer and generation files of the base, which go with every model that is written.
     companions: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// The weights of the model, loaded in this type.
-    Full {
-        /// How they are loaded.
-        options: LoadOptions,
-        /// Where the types stand in which they are written.
-        base: PathBuf,
-    },
+    /// The weights of the model, loaded so.
+    Full(LoadOptions),
     /// An adapter; the base stays as it is.
     Adapter {
         /// What the adapter says of its base.
         base: String,
+        /// Where it came from, if it is not new.
+        from: Option<PathBuf>,
     },
 }
 
@@ -66,8 +65,8 @@ impl Weights {
         if !adapted {
             let model = full(resumed.unwrap_or(base), base, device, &options)?;
             let model = choose(model, trainable, frozen)?;
-            let kind = Kind::Full { options, base: base.to_owned() };
-            return Ok((Self { kind, companions }, model));
+            let kind = Kind::Full(options);
+            return Ok((Self { kind, base: base.to_owned(), companions }, model));
         }
         let mut model = Decoder::load_with(base, device, &options)?;
         match (lora, adapter) {
@@ -79,8 +78,33 @@ impl Weights {
         if let Some(resumed) = resumed {
             model = Ema::load(resumed.join(TRAINED), HALF, &model)?.applied_to(&model);
         }
-        let kind = Kind::Adapter { base: config.model.name()?.into() };
-        Ok((Self { kind, companions }, model))
+        let kind = Kind::Adapter { base: config.model.name()?.into(), from: adapter.clone() };
+        Ok((Self { kind, base: base.to_owned(), companions }, model))
+    }
+
+    /// The checkpoint that the model, or the base below the adapter, was loaded from.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// A frozen model as it was before the first step, given the one that is trained; what is not
+    /// trained, both share. Without an adapter, and with one that was loaded, it has trained weights
+    /// of its own, with a new adapter it is the base.
+    ///
+    /// # Errors
+    /// Those of [`Weights::load`]; a run that goes on loads the weights that it began with.
+    pub fn initial(&self, model: &Decoder, resumed: bool) -> Result<Decoder, Error> {
+        let initial = match &self.kind {
+            Kind::Adapter { from: None, .. } => model.without_adapter(),
+            _ if !resumed => model.clone(),
+            Kind::Full(options) => full(&self.base, &self.base, &model.device(), options)?,
+            Kind::Adapter { from: Some(folder), .. } => {
+                let mut base = model.without_adapter();
+                base.load_adapter(folder, ADAPTER)?;
+                base
+            }
+        };
+        Ok(initial.with_trainable(|_| false))
     }
 
     /// Writes what a resumed run needs: the trained weights, with every bit that they have.
@@ -89,7 +113,7 @@ impl Weights {
     /// [`Error::Model`] and [`Error::Io`] when a file cannot be written.
     pub fn save_state(&self, model: &Decoder, folder: &Path) -> Result<(), Error> {
         match &self.kind {
-            Kind::Full { .. } => drop(model.save_as(folder, Dtype::F32, &self.options())?),
+            Kind::Full(_) => drop(model.save_as(folder, Dtype::F32, &self.options())?),
             Kind::Adapter { .. } => {
                 self.save_final(model, folder)?;
                 Ema::new(HALF, model)?.save(folder.join(TRAINED))?;
@@ -105,8 +129,8 @@ impl Weights {
     /// [`Error::Model`] when a file cannot be written.
     pub fn save_final(&self, model: &Decoder, folder: &Path) -> Result<(), Error> {
         match &self.kind {
-            Kind::Full { .. } => drop(model.save(folder, &self.options())?),
-            Kind::Adapter { base } => {
+            Kind::Full(_) => drop(model.save(folder, &self.options())?),
+            Kind::Adapter { base, .. } => {
                 let base_model_name_or_path = Some(base.clone());
                 let companions = self.companions.clone();
                 let options = AdapterSave { base_model_name_or_path, companions };
@@ -122,7 +146,7 @@ impl Weights {
     /// Those of [`Weights::load`].
     pub fn reload(&self, model: &Decoder, checkpoint: &Path) -> Result<Decoder, Error> {
         match &self.kind {
-            Kind::Full { options, base } => full(checkpoint, base, &model.device(), options),
+            Kind::Full(options) => full(checkpoint, &self.base, &model.device(), options),
             Kind::Adapter { .. } => {
                 Ok(Ema::load(checkpoint.join(TRAINED), HALF, model)?.applied_to(model))
             }

@@ -70,6 +70,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// The largest probability with which the active adapter drops numbers in training; 0 without one.
+    pub fn dropout(&self) -> f32 {
+        let active = self.active_adapter().and_then(|name| self.adapter_config(name));
+        active.map_or(0.0, |config| config.lora_dropout)
+    }
+
     /// The model without any adapter: the base, bit for bit. It shares the base's weights, and holds
     /// none of an adapter's, so that those may still be changed in place.
     #[must_use]

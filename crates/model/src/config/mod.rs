@@ -189,6 +189,12 @@ impl Config {
         stretched.max().unwrap_or(0).max(self.max_position_embeddings)
     }
 
+    /// Whether a token is rotated otherwise in a longer text (dynamic scaling), so that nothing that
+    /// texts begin with is the same in all of them.
+    pub fn rotates_by_length(&self) -> bool {
+        self.ropes.iter().any(Rope::depends_on_length)
+    }
+
     /// Reads `config.json` of a model's folder.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ impl Decoder {
     }
 
     /// Which rows of the hidden states have a target.
-    fn targeted(&self, hidden: Tensor<3>, targets: &Targets) -> Targeted {
+    pub(super) fn targeted(&self, hidden: Tensor<3>, targets: &Targets) -> Targeted {
         let [batch, time, _] = hidden.dims();
         targets.assert_of(batch * time);
         self.assert_tokens(targets.tokens());
@@ -119,20 +119,21 @@ impl Decoder {
 }
 
 /// The rows of hidden states that are projected, and the tokens they are to foretell.
-struct Targeted {
+#[derive(Debug)]
+pub(super) struct Targeted {
     hidden: Tensor<3>,
     places: Tensor<1, Int>,
-    tokens: Tensor<1, Int>,
+    pub(super) tokens: Tensor<1, Int>,
 }
 
 impl Targeted {
     /// `[targets, hidden_size]`
-    fn chosen(&self) -> Tensor<2> {
+    pub(super) fn chosen(&self) -> Tensor<2> {
         self.hidden.clone().flatten::<2>(0, 1).select(0, self.places.clone())
     }
 
     /// Rows to their places among zeros, `[batch, time, hidden_size]`.
-    fn spread(&self, rows: Option<Tensor<2>>) -> Tensor<3> {
+    pub(super) fn spread(&self, rows: Option<Tensor<2>>) -> Tensor<3> {
         let zeros = self.hidden.zeros_like();
         let Some(rows) = rows else { return zeros };
         let zeros = zeros.flatten::<2>(0, 1);

@@ -14,6 +14,7 @@ use super::{Decoder, Gradients, Linear};
 use crate::adapter::dora;
 
 /// Hidden states and matrix of a product, and the way back from their gradients.
+#[derive(Debug)]
 pub(super) struct Projection {
     /// `[rows, width]`
     pub(super) h: Tensor<2>,
@@ -26,6 +27,7 @@ pub(super) struct Projection {
 }
 
 /// The graph of an adapted head.
+#[derive(Debug)]
 struct Adapted {
     head: Linear,
     hidden: Tensor<2>,

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use super::{Batch, Decoder};
 use crate::error::Error;
 use crate::kernel;
+use crate::kernel::cpu::logprobs::rows_at_a_time;
 
 /// Which tokens of a batch are scored, each by the hidden state of the token before it.
 ///
@@ -163,6 +164,28 @@ impl Decoder {
         let both = kernel::logprobs(h, w, tokens, self.logits_form());
         let column = |index| both.clone().narrow(1, index, 1).reshape([-1]);
         TokenLogprobs { logprobs: column(0), entropy: column(1), texts, count }
+    }
+}
+
+impl Decoder {
+    /// log Σᵥ π(v)² of the distribution that each target was drawn from, in nats: the log-probability
+    /// that two draws agree. Logits exist for a few rows at a time.
+    ///
+    /// # Panics
+    /// As [`Decoder::logprobs`].
+    pub fn log_sum_squares(&self, hidden: Tensor<3>, targets: &Targets) -> Vec<f32> {
+        let rows = self.targeted(hidden, targets).chosen();
+        let at_a_time = rows_at_a_time(self.config.vocab_size);
+        let mut found = Vec::with_capacity(targets.len());
+        for start in (0..targets.len()).step_by(at_a_time) {
+            let count = at_a_time.min(targets.len() - start);
+            let z = self.logits(rows.clone().narrow(0, start, count)).cast(DType::F32);
+            let p = (z.clone() - z.max_dim(1)).exp();
+            let [ones, squares] = [p.clone(), p.clone() * p].map(|p| p.sum_dim(1).log());
+            let logs = (squares - ones.mul_scalar(2.0)).into_data();
+            found.extend(logs.try_into_vec::<f32>().expect("f32 as it was cast"));
+        }
+        found
     }
 }
 

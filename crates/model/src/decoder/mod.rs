@@ -19,6 +19,7 @@ mod modules;
 mod parameters;
 mod places;
 mod save;
+mod scored;
 mod weight;
 mod weights;
 
@@ -40,6 +41,7 @@ pub use logprobs::{Targets, TokenLogprobs};
 pub(crate) use modules::ModuleMut;
 pub use parameters::Parameter;
 pub(crate) use save::AnyTensor;
+pub use scored::Scored;
 pub use weight::Weight;
 pub(crate) use weight::plain;
 

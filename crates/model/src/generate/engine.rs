@@ -13,7 +13,6 @@ use posttrain_core::{FinishReason, Sampling};
 use super::sampler::{Sampled, Sampler};
 use crate::decoder::{Decoder, KvCache};
 use crate::error::Error;
-use crate::rope::Rope;
 
 /// Tokens of prompts in one pass, were all its prompts as long as the longest; a bound for the
 /// memory. Longer prompts are read in parts of this many.
@@ -226,7 +225,7 @@ impl Engine<'_> {
         cache: &mut KvCache,
     ) -> Vec<Ended> {
         // Where frequencies depend on the length of the text, all of it is rotated alike.
-        let by_length = self.model.config().ropes.iter().any(Rope::depends_on_length);
+        let by_length = self.model.config().rotates_by_length();
         let most = if by_length { usize::MAX } else { PREFILL };
         let (mut parts, mut longest) = (Vec::new(), 0);
         for Reading { request, sequence, read } in reading.iter() {

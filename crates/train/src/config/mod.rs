@@ -15,6 +15,7 @@ mod data;
 mod document;
 mod memory;
 mod model;
+mod preference;
 mod sft;
 mod training;
 
@@ -29,6 +30,7 @@ use serde_json::{Map, Value};
 pub use data::{DataArguments, Paths};
 pub use document::Document;
 pub use model::{DtypeChoice, ModelArguments};
+pub use preference::{PreferenceArguments, PreferenceConfig};
 pub use sft::{LossType, SftArguments};
 pub use training::{Resume, TrainingArguments, When};
 

@@ -137,17 +137,11 @@ impl SftConfig {
     /// How rows become batches.
     pub fn batch_options(&self) -> BatchOptions {
         BatchOptions {
-            per_device_train_batch_size: self.training.per_device_train_batch_size,
-            gradient_accumulation_steps: self.training.gradient_accumulation_steps,
-            num_train_epochs: self.training.num_train_epochs,
-            max_steps: u64::try_from(self.training.max_steps).ok(),
-            max_length: Some(self.data.max_length),
             packing: self.packing(),
             padding_free: self.method.padding_free,
             shuffle_dataset: self.method.shuffle_dataset,
             train_sampling_strategy: self.method.train_sampling_strategy,
-            seed: self.training.order_seed(),
-            ..BatchOptions::default()
+            ..self.training.batch_options(self.data.max_length)
         }
     }
 

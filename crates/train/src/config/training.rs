@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::Error;
+use crate::data::BatchOptions;
 use crate::watch::Selection;
 
 /// How long, how much at a time, what is watched and what is kept.
@@ -224,6 +225,19 @@ impl TrainingArguments {
     /// What the backward pass keeps.
     pub fn activations(&self) -> Activations {
         if self.gradient_checkpointing { Activations::Recompute } else { Activations::Keep }
+    }
+
+    /// How rows of at most `max_length` tokens become batches.
+    pub(super) fn batch_options(&self, max_length: usize) -> BatchOptions {
+        BatchOptions {
+            per_device_train_batch_size: self.per_device_train_batch_size,
+            gradient_accumulation_steps: self.gradient_accumulation_steps,
+            num_train_epochs: self.num_train_epochs,
+            max_steps: u64::try_from(self.max_steps).ok(),
+            max_length: Some(max_length),
+            seed: self.order_seed(),
+            ..BatchOptions::default()
+        }
     }
 
     /// The seed of the order of the rows.

@@ -40,6 +40,11 @@ impl Position {
         }
     }
 
+    /// A hash of the rows: their ids and masks, in their order.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// Whether a stored position means the same here.
     pub(super) fn check(&self, stored: &Self) -> Result<(), Error> {
         macro_rules! same {

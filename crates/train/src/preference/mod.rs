@@ -34,26 +34,35 @@
 mod batch;
 mod bco;
 mod bradley_terry;
+mod choice;
 mod cpo;
 mod dpo;
 mod kto;
 mod maths;
 mod orpo;
+mod own;
 mod ranking;
+mod recipe;
+mod reference;
 mod rrhf;
 mod slic;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tpo;
 
 pub use batch::{Answer, AnswerGradient, Loss, Metrics, Pair, PairGradient};
 pub use bco::{Bco, Shift};
 pub use bradley_terry::BradleyTerry;
+pub use choice::{PreferenceLoss, RowKind};
 pub use cpo::{Cpo, CpoType};
 pub use dpo::{Dpo, FDivergence, LossType};
 pub use kto::{Kto, KtoType, reference_point};
 pub use orpo::Orpo;
+pub use own::OwnLoss;
 pub use ranking::Group;
+pub use recipe::preference;
 pub use rrhf::Rrhf;
 pub use slic::Slic;
 pub use tpo::{Tpo, TpoType};

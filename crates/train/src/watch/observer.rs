@@ -41,6 +41,12 @@ pub trait Observer: Send {
         Ok(())
     }
 
+    /// While something takes long before the first step: what, and how much of it is done.
+    fn progress(&mut self, what: &str, done: u64, total: u64) -> Result<(), Error> {
+        let _ = (what, done, total);
+        Ok(())
+    }
+
     /// After a step of the optimizer.
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
         let _ = step;
@@ -80,6 +86,9 @@ impl<O: Observer + ?Sized> Observer for &mut O {
     fn start(&mut self, run: &RunInfo) -> Result<(), Error> {
         (**self).start(run)
     }
+    fn progress(&mut self, what: &str, done: u64, total: u64) -> Result<(), Error> {
+        (**self).progress(what, done, total)
+    }
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
         (**self).step(step)
     }
@@ -101,6 +110,9 @@ impl<O: Observer + ?Sized> Observer for &mut O {
 impl Observer for Vec<Box<dyn Observer + '_>> {
     fn start(&mut self, run: &RunInfo) -> Result<(), Error> {
         all(self, |o| o.start(run))
+    }
+    fn progress(&mut self, what: &str, done: u64, total: u64) -> Result<(), Error> {
+        all(self, |o| o.progress(what, done, total))
     }
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
         all(self, |o| o.step(step))
