@@ -1,5 +1,6 @@
 //! Rows of answers to one prompt: pairs, rankings, labelled answers, answers in labelled steps.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::hash::fold;
@@ -28,6 +29,8 @@ pub struct Answers {
     /// Where each row ends in `texts`.
     ends: Vec<usize>,
     values: Vec<Vec<f64>>,
+    /// By text the tokens that truncation took from it.
+    lost: BTreeMap<usize, Vec<u32>>,
 }
 
 impl Answers {
@@ -48,6 +51,16 @@ impl Answers {
         }
         self.ends.push(self.texts.len());
         Ok(())
+    }
+
+    /// Remembers what truncation took from a text: KTO pairs prompts and answers anew.
+    pub(super) fn truncated(&mut self, text: usize, lost: Vec<u32>) {
+        self.lost.insert(text, lost);
+    }
+
+    /// What truncation took from a text.
+    pub(super) fn lost(&self, text: usize) -> &[u32] {
+        self.lost.get(&text).map_or(&[], Vec::as_slice)
     }
 
     /// Number of rows.
@@ -112,6 +125,9 @@ impl Answers {
         let mut texts = Vec::new();
         for row in rows {
             for text in self.row(row) {
+                if let Some(lost) = self.lost.get(&text) {
+                    chosen.lost.insert(texts.len(), lost.clone());
+                }
                 texts.push(text);
                 chosen.values.push(self.values[text].clone());
             }

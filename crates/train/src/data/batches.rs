@@ -69,6 +69,8 @@ pub struct MicroBatch {
     pub samples: Vec<usize>,
     /// and what the data says of it, as [`Answers::push`] was told.
     pub values: Vec<Vec<f64>>,
+    /// For the same texts the tokens that truncation took from them.
+    pub(crate) lost: Vec<Vec<u32>>,
 }
 
 /// What one step of the optimizer sees: passes whose gradients are added and divided once, by the

@@ -4,7 +4,7 @@ use posttrain_chat::{Chat, ChatTokenizer};
 use rayon::prelude::*;
 
 use super::counts::{Counted, RowCounts};
-use super::tokenize::{Encoder, Refused, Tokens};
+use super::tokenize::{Cut, Encoder, Refused, Tokens};
 use super::{AnswerRow, Answers, BadRows, Reason, Row, RowId, RowOptions, Sample, Samples};
 use crate::error::Error;
 
@@ -45,7 +45,7 @@ pub fn encode<C: Chat + Send + Sync>(
     let mut samples = Samples::default();
     let work = |row: &Row<C>| encoder.encode(row);
     let counts = each_row(rows, work, options.bad_rows, progress, |row, tokens, counts| {
-        samples.push(&counted(row, tokens, counts))
+        samples.push(&counted(row, tokens, counts).0)
     })?;
     if samples.is_empty() {
         return Err(nothing_left(&counts));
@@ -68,7 +68,8 @@ pub fn encode_answers<C: Chat + Send + Sync>(
     let mut answers = Answers::default();
     let work = |row: &AnswerRow<C>| {
         let texts = row.iter().map(|(text, values)| Ok((encoder.encode(text)?, values.clone())));
-        let texts: Vec<(Tokens, Vec<f64>)> = texts.collect::<Result<_, _>>()?;
+        let mut texts: Vec<(Tokens, Vec<f64>)> = texts.collect::<Result<_, _>>()?;
+        begin_together(&mut texts);
         let twins = |i: usize| texts[..i].iter().any(|(text, _)| text.ids == texts[i].0.ids);
         if (1..texts.len()).any(twins) {
             let (detail, cut) = ("two of its answers are the same tokens", " after truncation");
@@ -78,15 +79,35 @@ pub fn encode_answers<C: Chat + Send + Sync>(
         Ok(texts)
     };
     let counts = each_row(rows, work, options.bad_rows, progress, |row, texts, counts| {
-        let texts = texts.into_iter();
-        let texts: Vec<(Sample, Vec<f64>)> =
-            texts.map(|(tokens, values)| (counted(row.clone(), tokens, counts), values)).collect();
-        answers.push(&texts)
+        let (mut kept, first) = (Vec::new(), answers.texts().len());
+        let mut lost = Vec::new();
+        for (index, (tokens, values)) in texts.into_iter().enumerate() {
+            let (sample, cut) = counted(row.clone(), tokens, counts);
+            kept.push((sample, values));
+            lost.extend(cut.map(|cut| (first + index, cut.tokens)));
+        }
+        answers.push(&kept)?;
+        lost.into_iter().for_each(|(text, tokens)| answers.truncated(text, tokens));
+        Ok(())
     })?;
     if answers.is_empty() {
         return Err(nothing_left(&counts));
     }
     Ok((answers, counts))
+}
+
+/// Lets all answers of a row begin where the first of them begins, as TRL does: where tokens merge over
+/// the end of the prompt, prompts may be of several lengths.
+fn begin_together(texts: &mut [(Tokens, Vec<f64>)]) {
+    let start = |tokens: &Tokens| tokens.trained.iter().position(|&trained| trained);
+    let Some(first) = texts.iter().filter_map(|(tokens, _)| start(tokens)).min() else { return };
+    let same_start = |tokens: &Tokens| tokens.cut.as_ref().is_none_or(|cut| cut.at_end);
+    if texts.iter().all(|(tokens, _)| same_start(tokens)) {
+        for (tokens, _) in texts {
+            let end = start(tokens).unwrap_or(first);
+            tokens.trained[first..end].fill(true);
+        }
+    }
 }
 
 /// Works on rows on all cores and keeps the results in their order.
@@ -130,16 +151,16 @@ pub(crate) fn each_row<R: Send + Sync, T: Send>(
     }
 }
 
-/// A text of a row, with what is to be counted of it.
-fn counted(row: RowId, tokens: Tokens, counts: &mut RowCounts) -> Sample {
+/// A text of a row and what it lost, with what is to be counted of it.
+fn counted(row: RowId, tokens: Tokens, counts: &mut RowCounts) -> (Sample, Option<Cut>) {
     let Tokens { ids, trained, notes, cut, stops } = tokens;
     for note in notes {
         counts.warnings.entry(note.kind).or_default().add(&row, || note.detail);
     }
-    if let Some(cut) = cut {
+    if let Some(cut) = &cut {
         let truncated = &mut counts.truncated;
         truncated.rows += 1;
-        truncated.tokens += cut.tokens as u64;
+        truncated.tokens += cut.tokens.len() as u64;
         truncated.trained_tokens += cut.trained as u64;
         truncated.ends_lost += u64::from(cut.end_lost);
         if truncated.examples.len() < Counted::EXAMPLES {
@@ -147,7 +168,7 @@ fn counted(row: RowId, tokens: Tokens, counts: &mut RowCounts) -> Sample {
         }
     }
     counts.stop_trained += u64::from(stops);
-    Sample { ids, trained, row }
+    (Sample { ids, trained, row }, cut)
 }
 
 fn refuse(

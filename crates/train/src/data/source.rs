@@ -103,7 +103,7 @@ fn texts(
         mask.resize((index + 1) * batch.time(), false);
     }
     let targets = Targets::masked(&batch, &mask)?;
-    Ok(MicroBatch { batch, targets, rows, samples: Vec::new(), values: Vec::new() })
+    Ok(MicroBatch { batch, targets, rows, samples: vec![], values: vec![], lost: vec![] })
 }
 
 /// The texts of some rows, each with its row's stem where that may be shared.
@@ -129,6 +129,7 @@ fn answers(all: &Answers, rows: &[usize], shared: bool) -> Result<MicroBatch, Er
         targets,
         rows: samples.iter().map(|&text| vec![all.texts().row(text)]).collect(),
         values: samples.iter().map(|&text| all.values(text).to_vec()).collect(),
+        lost: samples.iter().map(|&text| all.lost(text).to_vec()).collect(),
         samples,
     })
 }

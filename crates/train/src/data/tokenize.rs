@@ -47,10 +47,12 @@ pub(super) struct Note {
 /// What truncation took.
 #[derive(Debug)]
 pub(super) struct Cut {
-    pub(super) tokens: usize,
+    pub(super) tokens: Vec<u32>,
     pub(super) trained: usize,
     /// Whether the end of a trained part is gone, while its start is kept.
     pub(super) end_lost: bool,
+    /// Whether the tokens stood at the end.
+    pub(super) at_end: bool,
 }
 
 /// A row that cannot be trained on.
@@ -238,8 +240,9 @@ impl<'a> Encoder<'a> {
             Truncation::KeepEnd => (0..tokens - max, false),
         };
         let lost = trained[range.clone()].iter().filter(|&&trained| trained).count();
-        ids.drain(range.clone());
+        let tokens = ids.drain(range.clone()).collect();
         trained.drain(range);
-        Some(Cut { tokens: tokens - max, trained: lost, end_lost })
+        let at_end = self.options.chat.truncation == Truncation::KeepStart;
+        Some(Cut { tokens, trained: lost, end_lost, at_end })
     }
 }

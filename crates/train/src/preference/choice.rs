@@ -77,6 +77,8 @@ pub(super) struct Scores {
     pub(super) policy: Vec<Answer>,
     /// The same; empty where the loss has no reference.
     pub(super) reference: Vec<Answer>,
+    /// Of each text how many of its tokens had the highest probability.
+    pub(super) top1: Vec<usize>,
     /// Prompt and answer of the first text of each row; empty but for ORPO.
     pub(super) whole: Vec<Answer>,
     /// What the data says of each text.
@@ -97,6 +99,7 @@ impl Scores {
         self.shift = other.shift;
         self.policy.extend(other.policy);
         self.reference.extend(other.reference);
+        self.top1.extend(other.top1);
         self.whole.extend(other.whole);
         self.values.extend(other.values);
         self.rows.extend(other.rows);

@@ -6,6 +6,7 @@
 //!
 //! with a loss of [`PreferenceLoss`]. Full, LoRA and QLoRA are this recipe on other weights.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use posttrain_model::{Activations, Decoder, Gradients, Noise, Targets};
 
 use super::choice::{Scores, named};
 use super::reference::{Reference, Set};
-use super::tokens::{answers, by_target, logprobs, mismatched, prompts};
+use super::tokens::{answers, by_target, logprobs, mismatched, prompts, top1};
 use super::{Answer, KtoType, PreferenceLoss, Shift, reference_point};
 use crate::checkpoint::read_json;
 use crate::config::PreferenceConfig;
@@ -161,6 +162,7 @@ impl Alignment<'_> {
             let squares = self.weighs().then(|| model.log_sum_squares(hidden.clone(), targets));
             let scored = model.scored(hidden.clone(), targets, true);
             found.add_scored(&scored);
+            scores.top1 = top1(batch, targets, &scored.top1);
             let policy = answers(batch, targets, &scored.logprobs, squares.as_deref());
             let prompts = model.scored(hidden, &prompt_targets, true);
             let of_prompts = if prompt_targets.is_empty() {
@@ -197,9 +199,20 @@ impl Alignment<'_> {
         let scored = model.scored(hidden, targets, false);
         let mut found = Found::default();
         found.add_scored(&scored);
+        scores.top1 = top1(batch, targets, &scored.top1);
         let policy = answers(batch, targets, &scored.logprobs, squares.as_deref());
         self.read(&mut scores, policy, &of_prompts, Set::Validation);
         Ok(Passed { loss: self.loss.loss(&scores).loss, scores, found })
+    }
+
+    /// The share of the better answers' tokens that had the highest probability, as in TRL.
+    fn accuracy(&self, scores: &Scores) -> f64 {
+        let better = scores.better(self.loss.rows());
+        let all = scores.policy.iter().zip(&scores.top1).zip(better);
+        let (right, tokens) = all.filter(|(_, better)| *better).fold((0, 0), |sums, (text, _)| {
+            (sums.0 + text.1, sums.1 + text.0.tokens)
+        });
+        right as f64 / tokens.max(1) as f64
     }
 
     /// The metrics of all answers together.
@@ -224,6 +237,22 @@ impl Alignment<'_> {
     }
 }
 
+/// Means over the passes of a step, as TRL takes them: of each metric over the passes that have it. Sums
+/// and shares by name.
+#[derive(Default)]
+struct Means(BTreeMap<String, (f64, f64)>);
+
+const ACCURACY: &str = "mean_token_accuracy";
+
+impl Means {
+    fn add(&mut self, share: f64, metrics: Vec<(String, f64)>) {
+        for (name, value) in metrics {
+            let (sum, shares) = self.0.entry(name).or_default();
+            (*sum, *shares) = (*sum + share * value, *shares + share);
+        }
+    }
+}
+
 /// The answers of the first text of each row.
 fn firsts(batch: &posttrain_model::Batch, all: Vec<Answer>) -> Vec<Answer> {
     let starts = batch.texts().iter().scan(0, |end, row| {
@@ -242,16 +271,21 @@ impl Recipe for Alignment<'_> {
     ) -> Result<StepMetrics, Error> {
         let rows = |micro: &MicroBatch| micro.batch.texts().len() as f64;
         let total: f64 = window.micro_batches.iter().map(rows).sum();
-        let (mut scores, mut found) = (Scores::default(), Found::default());
+        let (mut found, mut means) = (Found::default(), Means::default());
         for (pass, micro) in window.micro_batches.iter().enumerate() {
             let noise = self.seed.map(|seed| noise(seed, window.step, pass, None));
             let share = rows(micro) / total;
             let passed = self.learn_pass(model, micro, share, noise, gradients)?;
             found += Found { loss: share * passed.loss, ..passed.found };
-            scores.extend(passed.scores);
+            means.add(share, self.metrics(&passed.scores));
+            means.add(share, vec![(ACCURACY.into(), self.accuracy(&passed.scores))]);
         }
-        let extra = Extras::new(self.metrics(&scores))?;
-        Ok(StepMetrics { nll: None, extra, ..found.metrics(window) })
+        let mut extra = means.0;
+        let accuracy = extra.remove(ACCURACY).map(|(sum, share)| sum / share);
+        let extra = extra.into_iter().map(|(name, (sum, share))| (name, sum / share));
+        let step = found.metrics(window);
+        let (mean_token_accuracy, extra) = (accuracy, Extras::new(extra)?);
+        Ok(StepMetrics { nll: None, mean_token_accuracy, extra, ..step })
     }
 
     fn evaluate(
@@ -271,7 +305,7 @@ impl Recipe for Alignment<'_> {
             found += passed.found;
             scores.extend(passed.scores);
         }
-        let (_, entropy, accuracy) = found.means();
+        let (_, entropy, _) = found.means();
         Ok(Some(EvalMetrics {
             step,
             epoch,
@@ -280,7 +314,7 @@ impl Recipe for Alignment<'_> {
             trained_tokens: found.targets,
             seconds: started.elapsed().as_secs_f64(),
             eval_entropy: Some(entropy),
-            eval_mean_token_accuracy: Some(accuracy),
+            eval_mean_token_accuracy: Some(self.accuracy(&scores)),
             perplexity: None,
             extra: Extras::new(self.metrics(&scores))?,
         }))

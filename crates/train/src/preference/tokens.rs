@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use posttrain_chat::Truncation;
-use posttrain_model::{Batch, Decoder, Targets};
+use posttrain_model::{Batch, Branches, Decoder, Targets};
 
 use super::{Answer, AnswerGradient};
 use crate::data::MicroBatch;
@@ -58,6 +58,12 @@ pub(super) fn answers(
     ranges.iter().zip(shared).map(answer).collect()
 }
 
+/// For each text how many of its targets had the highest probability.
+pub(super) fn top1(batch: &Batch, targets: &Targets, flags: &[bool]) -> Vec<usize> {
+    let ranges = ranges(batch, targets).into_iter();
+    ranges.map(|range| flags[range].iter().filter(|&&top1| top1).count()).collect()
+}
+
 /// The gradient by each target, given the one by each answer; all times `share`.
 pub(super) fn by_target(
     batch: &Batch,
@@ -93,21 +99,29 @@ fn answer_starts(batch: &Batch, targets: &Targets) -> Vec<usize> {
 /// The prompt of each text with the answer of the one before it, and of the first with that of the last:
 /// TRL's pairs for KTO's reference point. They are truncated as rows are.
 pub(super) fn mismatched(
-    MicroBatch { batch, targets, .. }: &MicroBatch,
+    MicroBatch { batch, targets, lost, .. }: &MicroBatch,
     max_length: usize,
     truncation: Truncation,
 ) -> Result<(Batch, Targets), Error> {
     let starts = answer_starts(batch, targets);
-    let texts: Vec<Vec<u32>> = batch
-        .places()
-        .into_iter()
-        .map(|places| places.into_iter().flatten().map(|place| batch.ids()[place]).collect())
+    let places = batch.places().into_iter().enumerate();
+    let whole: Vec<(Vec<u32>, Vec<u32>)> = places
+        .map(|(text, places)| {
+            let mut prompt: Vec<u32> =
+                places.into_iter().flatten().map(|place| batch.ids()[place]).collect();
+            let mut answer = prompt.split_off(starts[text]);
+            let lost = lost.get(text).map_or(&[][..], Vec::as_slice);
+            match truncation {
+                Truncation::KeepStart => answer.extend_from_slice(lost),
+                Truncation::KeepEnd => prompt = [lost, &prompt[..]].concat(),
+            }
+            (prompt, answer)
+        })
         .collect();
-    let (mut rows, mut answers) = (Vec::with_capacity(texts.len()), Vec::new());
-    for (index, text) in texts.iter().enumerate() {
-        let other = (index + texts.len() - 1) % texts.len();
-        let (prompt, answer) = (&text[..starts[index]], &texts[other][starts[other]..]);
-        let mut ids = [prompt, answer].concat();
+    let (mut rows, mut starts) = (Vec::with_capacity(whole.len()), Vec::new());
+    for (index, (prompt, _)) in whole.iter().enumerate() {
+        let (_, answer) = &whole[(index + whole.len() - 1) % whole.len()];
+        let mut ids = [&prompt[..], &answer[..]].concat();
         let over = ids.len().saturating_sub(max_length);
         let mut start = prompt.len();
         match truncation {
@@ -118,12 +132,11 @@ pub(super) fn mismatched(
             }
         }
         rows.push(ids);
-        answers.push(start);
+        starts.push(start);
     }
-    let stems: Vec<[&[u32]; 1]> = rows.iter().map(|ids| [&ids[..]]).collect();
-    let stems: Vec<posttrain_model::Branches<'_>> =
-        stems.iter().map(|text| (&[][..], &text[..])).collect();
-    let batch = Batch::branched(&stems)?;
-    let targets = Targets::of_texts(&batch, |text, place| place >= answers[text]);
+    let texts: Vec<[&[u32]; 1]> = rows.iter().map(|ids| [&ids[..]]).collect();
+    let texts: Vec<Branches<'_>> = texts.iter().map(|text| (&[][..], &text[..])).collect();
+    let batch = Batch::branched(&texts)?;
+    let targets = Targets::of_texts(&batch, |text, place| place >= starts[text]);
     Ok((batch, targets))
 }
