@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::config::Head;
+
 /// The error of this crate. Every variant names the thing, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -116,6 +118,14 @@ pub enum Error {
     /// The tokenizer or the chat template failed.
     #[error(transparent)]
     Chat(#[from] posttrain_chat::Error),
+    /// A model with a head that scores was asked to write.
+    #[error("{path}: the model has the head {head:?} and no logits; a reward model reads it", path = .path.display())]
+    NoLogits {
+        /// The folder, or what was asked.
+        path: PathBuf,
+        /// Its head.
+        head: Head,
+    },
     /// A conversation was given to a model that has no chat template.
     #[error("a conversation cannot be encoded: {reason}")]
     NoChatTemplate {

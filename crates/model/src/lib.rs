@@ -14,8 +14,8 @@ pub mod rope;
 
 pub use decoder::{
     Activations, Attention, Batch, Block, Body, Branches, CrossEntropy, Decoder, Embedding, Factor,
-    Gradients, KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Scored, Targets, TokenLogprobs,
-    Weight,
+    Gradients, KvCache, Linear, LoadOptions, Mlp, Noise, Norm, Parameter, Score, Scored, Targets,
+    TokenLogprobs, ValueHead, Weight,
 };
 pub use error::Error;
 pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};

@@ -156,8 +156,17 @@ impl Decoder {
         config: &LoraConfig,
         all_used: bool,
     ) -> Result<Adapter, Error> {
-        let tied = self.lm_head.is_none();
+        let tied = self.is_tied();
         let places = self.places();
+        if config.classifies() && self.config().head.labels().is_none() {
+            return Err(Error::ConfigField {
+                path: "the LoRA configuration".into(),
+                field: "task_type".into(),
+                found: "one that classifies".into(),
+                expected: "CAUSAL_LM for a language model; `with_head` puts another head on it"
+                    .into(),
+            });
+        }
         let config = resolve(config, self.config().architecture, &places)?;
         let Matched { targets, mut whole } = matched(&config, &places, all_used)?;
         check_heads(&config, &targets, tied)?;
@@ -220,7 +229,7 @@ impl Decoder {
             }
         };
         let shared = self.model.embed_tokens.weight.clone();
-        let untied = self.lm_head.is_some();
+        let tied = self.is_tied();
         self.each_module(&mut |path, module| {
             let weight = format!("{path}.weight");
             match module {
@@ -240,7 +249,7 @@ impl Decoder {
                 ModuleMut::Norm(norm) => add(weight, AnyTensor::Vector(wide(norm.weight.val()))),
             }
         });
-        if !untied && wanted_matrix(wanted, "lm_head.weight") {
+        if tied && wanted_matrix(wanted, "lm_head.weight") {
             add("lm_head.weight".into(), AnyTensor::Matrix(wide(shared.val())));
         }
         found

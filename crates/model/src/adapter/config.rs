@@ -60,7 +60,8 @@ pub struct LoraConfig {
     pub base_model_name_or_path: Option<String>,
     /// The revision of the base model.
     pub revision: Option<String>,
-    /// `CAUSAL_LM`, or nothing.
+    /// `CAUSAL_LM`, `SEQ_CLS` or `TOKEN_CLS`, or nothing. The latter two train the head of a model that
+    /// scores as a whole: PEFT adds `classifier` and `score` to `modules_to_save`.
     pub task_type: Option<String>,
 }
 
@@ -298,8 +299,9 @@ impl LoraConfig {
             let found = self.lora_dropout.to_string();
             return refuse("lora_dropout", found, "a probability of at least 0 and below 1");
         }
-        if let Some(other) = self.task_type.as_ref().filter(|task| *task != "CAUSAL_LM") {
-            return refuse("task_type", format!("`{other}`"), "CAUSAL_LM");
+        let known = |task: &String| ["CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS"].contains(&task.as_str());
+        if let Some(other) = self.task_type.as_ref().filter(|task| !known(task)) {
+            return refuse("task_type", format!("`{other}`"), "CAUSAL_LM, SEQ_CLS or TOKEN_CLS");
         }
         let by_pattern = matches!(self.target_modules, Some(Names::Pattern(_)));
         if by_pattern && (self.layers_to_transform.is_some() || !self.layers_pattern.is_empty()) {
@@ -311,6 +313,11 @@ impl LoraConfig {
             return refuse("layers_pattern", found, "nothing without `layers_to_transform`");
         }
         Ok(())
+    }
+
+    /// Whether the task is to classify, for which PEFT trains the head as a whole.
+    pub(crate) fn classifies(&self) -> bool {
+        matches!(self.task_type.as_deref(), Some("SEQ_CLS" | "TOKEN_CLS"))
     }
 
     /// Checks values that were set by hand as [`LoraConfig::from_json`] checks those of a file.

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Linear,
     /// The output matrix.
     Head,
+    /// A layer of a head that scores.
+    Score,
     Embedding,
     Norm,
 }
@@ -54,7 +56,8 @@ fn default_targets(architecture: Architecture) -> Option<Names> {
 }
 
 /// Sets `target_modules` to a choice that names the same modules without the model: PEFT's default,
-/// or the names of all linear layers.
+/// or the names of all linear layers. A head that scores joins `modules_to_save` where the task is to
+/// classify.
 pub(crate) fn resolve(
     config: &LoraConfig,
     architecture: Architecture,
@@ -72,8 +75,18 @@ pub(crate) fn resolve(
         }
         other => other.clone(),
     };
-    Ok(LoraConfig { target_modules: targets, ..config.clone() })
+    let mut modules_to_save = config.modules_to_save.clone();
+    if config.classifies() {
+        // As PEFT does.
+        let new =
+            HEADS.iter().filter(|head| !config.modules_to_save.iter().any(|name| name == *head));
+        modules_to_save.extend(new.map(|head| (*head).to_owned()));
+    }
+    Ok(LoraConfig { target_modules: targets, modules_to_save, ..config.clone() })
 }
+
+/// The heads that PEFT trains as a whole for the tasks `SEQ_CLS` and `TOKEN_CLS`.
+const HEADS: [&str; 2] = ["classifier", "score"];
 
 /// The modules that a resolved configuration names. With `all_used` each name and pattern has to
 /// match something.
@@ -96,7 +109,7 @@ pub(crate) fn matched(
     let mut found = Matched::default();
     for place in places {
         let path = place.path.as_str();
-        if config.modules_to_save.iter().any(|name| path.ends_with(name.as_str())) {
+        if config.modules_to_save.iter().any(|name| saves(name, place)) {
             found.whole.push(path.into());
         }
         let apart = excluded.as_ref().is_some_and(|excluded| excluded.matches(path).is_some())
@@ -105,9 +118,9 @@ pub(crate) fn matched(
         if !exactly && !layer.allows(path) {
             continue;
         }
-        if place.kind == Kind::Norm {
+        if matches!(place.kind, Kind::Norm | Kind::Score) {
             let expected = "linear layers and embeddings only; \
-                            `modules_to_save` trains a norm as a whole";
+                            `modules_to_save` trains a norm or a score as a whole";
             return Err(refused(
                 "target_modules",
                 format!("such that it names `{path}`"),
@@ -144,7 +157,8 @@ fn check(
         return nothing("target_modules", &names, "module that is left to adapt");
     }
     for name in &config.modules_to_save {
-        if !found.whole.iter().any(|path| path.ends_with(name.as_str())) {
+        let excused = config.classifies() && HEADS.contains(&name.as_str());
+        if !excused && !places.iter().any(|place| saves(name, place)) {
             return nothing("modules_to_save", name, "module");
         }
     }
@@ -175,6 +189,14 @@ fn check(
         }
     }
     Ok(())
+}
+
+/// Whether a name of `modules_to_save` stands for a module or for what it is a part of.
+fn saves(name: &str, place: &Place) -> bool {
+    let path = place.path.as_str();
+    let part = place.kind == Kind::Score;
+    let whole = path.rsplit_once('.').map(|(whole, _)| whole).filter(|_| part);
+    path.ends_with(name) || whole.is_some_and(|whole| whole.ends_with(name))
 }
 
 enum Matcher<'a> {

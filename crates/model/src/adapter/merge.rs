@@ -17,7 +17,7 @@ pub struct Merge {
     /// The tokens on which the merged model has to say what the adapted one says; `None` takes random
     /// ones.
     pub probe: Option<Batch>,
-    /// The largest difference of a logit, as a part of the largest logit. `None` takes 1e-4 for
+    /// The largest difference of a logit (or of a score), as a part of the largest. `None` takes 1e-4 for
     /// weights in f32, 1e-2 in f16, 5e-2 in bf16: merged weights are rounded to the type in which the
     /// model is saved.
     pub tolerance: Option<f32>,
@@ -25,7 +25,7 @@ pub struct Merge {
 
 impl Decoder {
     /// The model with the active adapter merged into its weights: W + s B A, or c (W + s B A) of
-    /// `DoRA`. Its logits have been compared with those of the adapted model, so a merge that would
+    /// `DoRA`. Its logits, or its scores, have been compared with those of the adapted model, so a merge that would
     /// change the model writes nothing.
     ///
     /// Where embeddings and head are one matrix and the adapter changes one of both, they are two
@@ -45,9 +45,10 @@ impl Decoder {
         };
         let adapter = self.adapters.known[&active.name].clone();
         let apart = self.config().tie_word_embeddings
+            && self.config().has_logits()
             && (active.untied || adapter.target("model.embed_tokens").is_some());
         let probe = merge.probe.clone().unwrap_or_else(|| self.probe());
-        let expected = self.logits(self.forward(&probe));
+        let expected = self.said(&probe);
 
         let mut merged = self;
         if apart {
@@ -85,7 +86,7 @@ impl Decoder {
         merged.adapters = Adapters::default();
         let merged = merged.with_trainable(|_| true);
 
-        let found = merged.logits(merged.forward(&probe));
+        let found = merged.said(&probe);
         let largest = expected.clone().abs().max().into_scalar::<f32>();
         let distance = (found - expected).abs().max().into_scalar::<f32>() / largest;
         let tolerance = merge.tolerance.unwrap_or(match coarsest {
@@ -135,6 +136,12 @@ impl Decoder {
             }
         });
         self
+    }
+
+    /// All logits or scores of a batch, a row for each token.
+    fn said(&self, batch: &Batch) -> Tensor<2> {
+        let hidden = self.forward(batch).flatten::<2>(0, 1);
+        if self.config().has_logits() { self.logits(hidden) } else { self.score_rows(hidden) }
     }
 
     /// Random tokens, the same each time.

@@ -67,7 +67,7 @@ impl Decoder {
         debug_assert!(self.adapters.active.is_none(), "one adapter at a time");
         *self = self.clone().with_trainable(|_| false);
         let mut adapter = self.adapters.known.remove(name).expect("a known adapter");
-        let untied = self.lm_head.is_none() && adapter.parts_head_from_embeddings();
+        let untied = self.is_tied() && adapter.parts_head_from_embeddings();
         if untied {
             self.untie();
         }

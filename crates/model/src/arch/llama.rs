@@ -6,8 +6,8 @@
 
 use crate::arch::Architecture;
 use crate::config::{
-    Activation, AttentionBias, Config, Layer, NormPlacement, QkNorm, Reader, RopeRules, TokenId,
-    TokenIds, flat_rope,
+    Activation, AttentionBias, Config, Head, Layer, NormPlacement, QkNorm, Reader, RopeRules,
+    TokenId, TokenIds, flat_rope,
 };
 use crate::error::Error;
 
@@ -60,7 +60,8 @@ pub(crate) const DEFAULTS: Defaults = Defaults {
     pad_token_id: None,
 };
 
-/// The fields that all families share, and Llama's values of the others; `ropes` are left to read.
+/// The fields that all families share, and Llama's values of the others; `ropes` and `head` are left
+/// to read.
 pub(crate) fn base(
     r: &mut Reader<'_>,
     architecture: Architecture,
@@ -108,6 +109,7 @@ pub(crate) fn base(
         attention_bias: AttentionBias::all(false),
         mlp_bias: false,
         fused_projections: false,
+        head: Head::Language,
         tie_word_embeddings: r.or("tie_word_embeddings", defaults.tie_word_embeddings)?,
         embedding_multiplier: 1.0,
         attention_multiplier: (head_dim as f64).powf(-0.5) as f32,

@@ -82,6 +82,36 @@ impl Architecture {
         Self::ALL.iter().copied().find(|architecture| architecture.model_type() == name)
     }
 
+    /// The class of transformers 5.23 that scores whole texts, where the family has one.
+    pub const fn sequence_class(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Llama => "LlamaForSequenceClassification",
+            Self::Mistral => "MistralForSequenceClassification",
+            Self::Qwen2 => "Qwen2ForSequenceClassification",
+            Self::Qwen3 => "Qwen3ForSequenceClassification",
+            Self::Gemma2 => "Gemma2ForSequenceClassification",
+            Self::Gemma3 => "Gemma3TextForSequenceClassification",
+            Self::Phi3 => "Phi3ForSequenceClassification",
+            Self::Olmo2 => "Olmo2ForSequenceClassification",
+            Self::SmolLm3 => "SmolLM3ForSequenceClassification",
+            Self::Granite => return None,
+        })
+    }
+
+    /// The class of transformers 5.23 that scores tokens, where the family has one.
+    pub const fn token_class(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Llama => "LlamaForTokenClassification",
+            Self::Mistral => "MistralForTokenClassification",
+            Self::Qwen2 => "Qwen2ForTokenClassification",
+            Self::Qwen3 => "Qwen3ForTokenClassification",
+            Self::Gemma2 => "Gemma2ForTokenClassification",
+            Self::Phi3 => "Phi3ForTokenClassification",
+            Self::SmolLm3 => "SmolLM3ForTokenClassification",
+            Self::Gemma3 | Self::Olmo2 | Self::Granite => return None,
+        })
+    }
+
     /// Reads `model_type`.
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, Error> {
         let value = r.raw("model_type");

@@ -45,6 +45,7 @@ const CONFIG: &[(&str, Neutral)] = &[
     ("use_bfloat16", Any),
     ("use_return_dict", Any),
     // Initial weights, the tokenizer's business, classification heads.
+    ("classifier_dropout", Any),
     ("finetuning_task", Any),
     ("id2label", Any),
     ("initializer_range", Any),
@@ -54,6 +55,7 @@ const CONFIG: &[(&str, Neutral)] = &[
     ("prefix", Any),
     ("problem_type", Any),
     ("sep_token_id", Any),
+    ("summary_dropout_prob", Any),
     ("task_specific_params", Any),
     ("tokenizer_class", Any),
     // Features.

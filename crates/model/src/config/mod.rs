@@ -5,6 +5,7 @@
 //! the result. Fields keep their Hugging Face names where they mean the same.
 
 mod generation;
+mod head;
 mod keys;
 mod layers;
 mod reader;
@@ -20,6 +21,8 @@ use crate::error::Error;
 use crate::rope::Rope;
 
 pub use generation::GenerationConfig;
+pub use head::Head;
+pub(crate) use head::initializer_range;
 pub(crate) use layers::{LayerType, layer_types, windowed};
 pub(crate) use reader::{Field, Reader, TokenId, TokenIds, shown};
 pub(crate) use rope::{RopeFields, RopeRules, flat_rope, rope_from};
@@ -69,6 +72,8 @@ pub struct Config {
     /// Whether the checkpoint stores `qkv_proj` (q, k, v rows in this order) and `gate_up_proj`
     /// (gate, up) as single tensors (Phi-3).
     pub fused_projections: bool,
+    /// What stands above the last norm.
+    pub head: Head,
     /// Whether the output head is the embedding matrix.
     pub tie_word_embeddings: bool,
     /// Scale of the embeddings: 1, Granite's field, or Gemma's `sqrt(hidden_size)`. Transformers
@@ -221,7 +226,8 @@ impl Config {
             }
         }
         let architecture = Architecture::read(&mut r)?;
-        let config = architecture.config(&mut r)?;
+        let mut config = architecture.config(&mut r)?;
+        config.head = Head::read(&mut r, architecture)?;
         r.finish()?;
         config.validate(path)?;
         Ok(config)

@@ -38,6 +38,7 @@ struct Adapted {
 impl Decoder {
     /// The matrix of the head without its adapter, `[vocab_size, hidden_size]`.
     pub(super) fn head(&self) -> Tensor<2> {
+        self.assert_logits();
         match &self.lm_head {
             Some(head) => head.weight.dense().expect("the head is not quantised").val(),
             None => self.model.embed_tokens.weight.val(),
@@ -47,6 +48,17 @@ impl Decoder {
     /// The head with its adapter, if it has one that is active.
     pub(super) fn adapted_head(&self) -> Option<&Linear> {
         self.lm_head.as_ref().filter(|head| head.low.is_some())
+    }
+
+    /// Panics where the model has a head that scores and no output matrix.
+    pub(super) fn assert_logits(&self) {
+        let head = self.config.head;
+        assert!(self.config.has_logits(), "a model with the head {head:?} has no logits");
+    }
+
+    /// Whether the output matrix is the embedding matrix.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.lm_head.is_none() && self.config.has_logits()
     }
 
     /// What is multiplied for the logits of hidden states `[rows, hidden_size]`.

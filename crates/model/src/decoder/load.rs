@@ -55,16 +55,22 @@ impl Decoder {
         options: &LoadOptions,
     ) -> Result<Self, Error> {
         let folder = folder.as_ref();
-        let config = Config::from_model(folder)?;
+        let mut config = Config::from_model(folder)?;
         let checkpoint = Checkpoint::open(folder)?;
-        let tied = config.tie_word_embeddings;
-        let ignored = |name: &str| is_derived_buffer(name) || (tied && name == "lm_head.weight");
+        config.head = config.head.found_in(&checkpoint);
+        let tied = config.tie_word_embeddings && !config.head.is_alone();
+        let head = config.key("lm_head.weight");
+        let ignored = |name: &str| is_derived_buffer(name) || (tied && name == head);
         let expected = expected(&config);
-        checkpoint.check(&expected, ignored)?;
+        let keys = expected.iter().map(|Expected { name, shape }| Expected {
+            name: config.key(name).into_owned(),
+            shape: shape.clone(),
+        });
+        checkpoint.check(&keys.collect::<Vec<_>>(), ignored)?;
         if tied {
-            check_tied(&checkpoint)?;
+            check_tied(&checkpoint, &config)?;
         }
-        let of = |name: &str| checkpoint.get(name).expect("checked above");
+        let of = |name: &str| checkpoint.get(&config.key(name)).expect("checked above");
         let majority = checkpoint.dtype().unwrap_or(Dtype::F32);
         let compute = compute_type(majority, options.dtype, device)?;
         let quantized = Chosen::new(options.quantization.as_ref(), &expected)?;
@@ -76,7 +82,7 @@ impl Decoder {
                 let shape = [shape[0], shape[1]];
                 let numbers = view.to_f32()?;
                 let codes = Quantized::new(name, &numbers, shape, kind, original, device)?;
-                checkpoint.forget(name);
+                checkpoint.forget(view.name);
                 return Ok(Given::Quantized(Box::new(codes)));
             }
             let dtype = if matrix && is_cpu(device) {
@@ -88,7 +94,7 @@ impl Decoder {
                 data
             } else {
                 let data = converted(&view, dtype)?;
-                checkpoint.forget(name);
+                checkpoint.forget(view.name);
                 data
             };
             Ok(Given::Dense(data, dtype))
@@ -162,8 +168,8 @@ fn on_device(dtype: Dtype) -> DType {
 }
 
 /// A head of its own beside tied embeddings has to be the embedding matrix.
-fn check_tied(checkpoint: &Checkpoint) -> Result<(), Error> {
-    let of = |name| checkpoint.get(name);
+fn check_tied(checkpoint: &Checkpoint, config: &Config) -> Result<(), Error> {
+    let of = |name| checkpoint.get(&config.key(name));
     match (of("lm_head.weight"), of("model.embed_tokens.weight")) {
         (Some(head), Some(embedding)) if head.bytes != embedding.bytes => {
             Err(Error::BrokenCheckpoint {

@@ -20,6 +20,9 @@ mod parameters;
 mod places;
 mod save;
 mod scored;
+mod score;
+mod scores;
+mod token_logits;
 mod weight;
 mod weights;
 
@@ -42,6 +45,7 @@ pub(crate) use modules::ModuleMut;
 pub use parameters::Parameter;
 pub(crate) use save::AnyTensor;
 pub use scored::Scored;
+pub use score::{Score, ValueHead};
 pub use weight::Weight;
 pub(crate) use weight::plain;
 
@@ -52,7 +56,7 @@ use crate::error::Error;
 use crate::kernel;
 use places::{Layout, Places};
 
-/// A decoder-only language model.
+/// A decoder-only language model, or one that scores texts.
 ///
 /// ```no_run
 /// use posttrain_model::{Batch, Decoder, device};
@@ -66,8 +70,12 @@ use places::{Layout, Places};
 pub struct Decoder {
     /// Everything below the output head.
     pub model: Body,
-    /// The output head; absent where it is the embedding matrix.
+    /// The output head; absent where it is the embedding matrix, and under most heads that score.
     pub lm_head: Option<Linear>,
+    /// The head that scores.
+    pub score: Option<Score>,
+    /// The head that scores beside a language model.
+    pub v_head: Option<ValueHead>,
     #[module(skip)]
     pub(crate) config: Config,
     /// The type of the hidden states.
@@ -192,12 +200,21 @@ impl Decoder {
 
     /// All logits: `[.., hidden_size]` to `[.., vocab_size]`. For whole sequences this is large;
     /// log-probabilities need no logits ([`Decoder::logprobs`]).
+    ///
+    /// # Panics
+    /// When the model has a head that scores and no output matrix ([`Config::has_logits`] tells).
     pub fn logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        let kernel::Logits { scale, softcap, .. } = self.logits_form();
+        self.assert_logits();
         let z = match self.adapted_head() {
             Some(head) => head.forward(hidden),
             None => kernel::linear(hidden, self.head()),
         };
+        self.formed(z)
+    }
+
+    /// Logits from the products of hidden states and output matrix.
+    fn formed<const D: usize>(&self, z: Tensor<D>) -> Tensor<D> {
+        let kernel::Logits { scale, softcap, .. } = self.logits_form();
         let z = if scale == 1.0 { z } else { z.mul_scalar(scale) };
         match softcap {
             Some(cap) => z.div_scalar(cap).tanh().mul_scalar(cap),

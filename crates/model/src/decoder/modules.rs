@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::Param;
 use burn::tensor::Tensor;
 
-use super::{Decoder, Embedding, Linear, Norm, Weight};
+use super::{Decoder, Embedding, Linear, Norm, Score, Weight};
 use crate::adapter::{Kind, Place};
 
 /// A module with weights.
@@ -24,13 +24,14 @@ impl Decoder {
         copy.each_module(&mut |path, module| {
             let kind = match module {
                 ModuleMut::Linear(_) if path == "lm_head" => Kind::Head,
+                ModuleMut::Linear(_) if !path.starts_with("model.") => Kind::Score,
                 ModuleMut::Linear(_) => Kind::Linear,
                 ModuleMut::Embedding(_) => Kind::Embedding,
                 ModuleMut::Norm(_) => Kind::Norm,
             };
             places.push(Place { path: path.into(), kind });
         });
-        if self.lm_head.is_none() {
+        if self.is_tied() {
             places.push(Place { path: "lm_head".into(), kind: Kind::Head });
         }
         places
@@ -86,6 +87,12 @@ impl Decoder {
         if let Some(head) = &mut self.lm_head {
             visit("lm_head", ModuleMut::Linear(head));
         }
+        for (path, layer) in self.score.iter_mut().flat_map(Score::layers_mut) {
+            visit(path, ModuleMut::Linear(layer));
+        }
+        if let Some(head) = &mut self.v_head {
+            visit("v_head.summary", ModuleMut::Linear(&mut head.summary));
+        }
     }
 
     /// The shapes of the modules' tensors by name; those of the head also where it is tied.
@@ -108,7 +115,7 @@ impl Decoder {
                 ModuleMut::Norm(norm) => add(weight, &norm.weight.lazy_shape().to_vec()),
             }
         });
-        if self.lm_head.is_none() {
+        if self.is_tied() {
             let shape = self.model.embed_tokens.weight.lazy_shape().to_vec();
             shapes.insert("lm_head.weight".into(), shape);
         }
@@ -128,7 +135,7 @@ impl Decoder {
 
     /// Gives a tied head a layer of its own, which shares the matrix with the embeddings.
     pub(crate) fn untie(&mut self) {
-        if self.lm_head.is_none() {
+        if self.is_tied() {
             let shared: Tensor<2> = self.model.embed_tokens.weight.val();
             let frozen = Param::from_tensor(shared).set_require_grad(false);
             self.lm_head = Some(Linear::new(frozen, None));

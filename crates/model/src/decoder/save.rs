@@ -57,7 +57,7 @@ impl Decoder {
     #[must_use]
     pub fn saved_like(mut self, checkpoint: &Checkpoint) -> Self {
         for (name, dtype) in &mut self.stored {
-            if let Some(view) = checkpoint.get(name) {
+            if let Some(view) = checkpoint.get(&self.config.key(name)) {
                 *dtype = view.dtype;
             }
         }
@@ -78,16 +78,18 @@ impl Decoder {
             options.companions.push((CONFIG.into(), json));
         }
         let tensors = self.named_tensors();
+        let key = |name: &String| self.config.key(name).into_owned();
         let spec = |(name, tensor): &(String, AnyTensor)| TensorSpec {
-            name: name.clone(),
+            name: key(name),
             dtype: dtype(name),
             shape: tensor.shape(),
         };
         let specs: Vec<TensorSpec> = tensors.iter().map(spec).collect();
-        let by_name: HashMap<&str, &AnyTensor> =
-            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-        let bytes = |name: &str| {
-            let data = by_name[name].data().convert_dtype(on_device(dtype(name))?);
+        let by_key: HashMap<String, (&AnyTensor, Dtype)> =
+            tensors.iter().map(|(name, tensor)| (key(name), (tensor, dtype(name)))).collect();
+        let bytes = |key: &str| {
+            let (tensor, dtype) = by_key[key];
+            let data = tensor.data().convert_dtype(on_device(dtype)?);
             Ok(Cow::Owned(data.as_bytes().to_vec()))
         };
         save(folder, &specs, bytes, &options)

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
-use super::{Attention, Block, Body, Decoder, Embedding, Linear, Mlp, Norm, Weight};
+use super::{
+    Attention, Block, Body, Decoder, Embedding, Linear, Mlp, Norm, Score, ValueHead, Weight,
+};
 use crate::adapter::Adapters;
 use crate::checkpoint::{Dtype, Expected};
-use crate::config::{Config, NormPlacement, QkNorm};
+use crate::config::{Config, Head, NormPlacement, QkNorm};
 use crate::error::Error;
 use crate::quant::Quantized;
 
@@ -43,9 +45,8 @@ impl Decoder {
     pub(crate) fn skeleton(config: &Config) -> Self {
         let device = Device::default();
         let mut tensors = Tensors { device, source: None, listed: Vec::new() };
-        let (model, lm_head) = tensors.parts(config).expect("no source, so nothing can fail");
-        let (adapters, stored) = (Adapters::default(), BTreeMap::new());
-        Self { model, lm_head, config: config.clone(), compute: DType::F32, stored, adapters }
+        let parts = tensors.parts(config).expect("no source, so nothing can fail");
+        parts.decoder(config, DType::F32, BTreeMap::new())
     }
 }
 
@@ -58,9 +59,23 @@ pub(super) fn build(
     source: &mut Source<'_>,
 ) -> Result<Decoder, Error> {
     let mut tensors = Tensors { device: device.clone(), source: Some(source), listed: Vec::new() };
-    let (model, lm_head) = tensors.parts(config)?;
-    let adapters = Adapters::default();
-    Ok(Decoder { model, lm_head, config: config.clone(), compute, stored, adapters })
+    Ok(tensors.parts(config)?.decoder(config, compute, stored))
+}
+
+/// The modules of a decoder.
+struct Parts {
+    model: Body,
+    lm_head: Option<Linear>,
+    score: Option<Score>,
+    v_head: Option<ValueHead>,
+}
+
+impl Parts {
+    fn decoder(self, config: &Config, compute: DType, stored: BTreeMap<String, Dtype>) -> Decoder {
+        let Self { model, lm_head, score, v_head } = self;
+        let (config, adapters) = (config.clone(), Adapters::default());
+        Decoder { model, lm_head, score, v_head, config, compute, stored, adapters }
+    }
 }
 
 struct Tensors<'a, 'b> {
@@ -70,16 +85,35 @@ struct Tensors<'a, 'b> {
 }
 
 impl Tensors<'_, '_> {
-    fn parts(&mut self, config: &Config) -> Result<(Body, Option<Linear>), Error> {
+    fn parts(&mut self, config: &Config) -> Result<Parts, Error> {
         let (vocab, width) = (config.vocab_size, config.hidden_size);
         let weight = self.tensor("model.embed_tokens.weight", [vocab, width])?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| self.block(&format!("model.layers.{index}"), config))
             .collect::<Result<_, _>>()?;
         let norm = self.norm("model.norm", width)?;
-        let head = !config.tie_word_embeddings;
-        let lm_head = self.linear_if(head, "lm_head", [vocab, width], false)?;
-        Ok((Body { embed_tokens: Embedding::new(weight), layers, norm }, lm_head))
+        let model = Body { embed_tokens: Embedding::new(weight), layers, norm };
+        let lm_head = self.linear_if(config.stores_lm_head(), "lm_head", [vocab, width], false)?;
+        let (mut score, mut v_head) = (None, None);
+        match config.head {
+            Head::Language => {}
+            Head::Sequence { labels } => score = Some(self.score([labels, width], false)?),
+            Head::Token { labels, bias } => score = Some(self.score([labels, width], bias)?),
+            Head::Perceptron { labels, .. } => {
+                let first = self.linear("score.0", [width, width], true)?;
+                let last = self.linear("score.2", [labels, width], true)?;
+                score = Some(Score::Perceptron(Box::new([first, last])));
+            }
+            Head::Value { .. } => {
+                v_head =
+                    Some(ValueHead { summary: self.linear("v_head.summary", [1, width], true)? });
+            }
+        }
+        Ok(Parts { model, lm_head, score, v_head })
+    }
+
+    fn score(&mut self, shape: [usize; 2], bias: bool) -> Result<Score, Error> {
+        Ok(Score::Linear(Box::new(self.linear("score", shape, bias)?)))
     }
 
     fn block(&mut self, at: &str, config: &Config) -> Result<Block, Error> {

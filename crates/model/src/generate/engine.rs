@@ -202,6 +202,10 @@ impl Engine<'_> {
             Err(Error::Input { what: what.into(), found, expected })
         };
         request.sampling.validate()?;
+        if !self.model.config().has_logits() {
+            let head = self.model.config().head;
+            return Err(Error::NoLogits { path: "the model".into(), head });
+        }
         let vocab = self.model.config().vocab_size;
         if request.ids.is_empty() {
             return input("the prompt", "empty".into(), "at least one token".into());

@@ -65,8 +65,8 @@ impl Generator {
     /// Loads the model, the tokenizer, the chat template and the recommended sampling of a folder.
     ///
     /// # Errors
-    /// Those of [`Decoder::load`] and [`GenerationConfig::from_model`], and [`Error::Chat`] for a
-    /// missing or broken tokenizer. A missing chat template is an error only when a conversation
+    /// Those of [`Decoder::load`] and [`GenerationConfig::from_model`], [`Error::NoLogits`] for a model
+    /// that scores, and [`Error::Chat`] for a missing or broken tokenizer. A missing chat template is an error only when a conversation
     /// is asked for.
     pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         Self::load_with(folder, device, &LoadOptions::default())
@@ -83,6 +83,10 @@ impl Generator {
     ) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let model = Decoder::load_with(folder, device, options)?;
+        if !model.config().has_logits() {
+            let (path, head) = (folder.to_owned(), model.config().head);
+            return Err(Error::NoLogits { path, head });
+        }
         let generation = GenerationConfig::from_model(folder, model.config())?;
         let text = match ChatTokenizer::from_model(folder) {
             Ok(chat) => Text::Chat(Box::new(chat)),

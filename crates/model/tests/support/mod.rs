@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod adapted;
+pub(crate) mod rewards;
 
 use std::path::{Path, PathBuf};
 
