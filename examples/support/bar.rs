@@ -33,6 +33,19 @@ impl Observer for Bar {
         Ok(())
     }
 
+    fn progress(&mut self, what: &str, done: u64, total: u64) -> Result<(), Error> {
+        if self.0.length() != Some(total) {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").expect("a style");
+            self.0 = ProgressBar::new(total).with_style(style).with_message(what.to_owned());
+        }
+        self.0.set_position(done);
+        if done == total {
+            self.0.finish_and_clear();
+            self.say(&format!("{what}: {total}"));
+        }
+        Ok(())
+    }
+
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
         self.0.set_position(step.step);
         let (loss, norm, speed) = (step.loss, step.grad_norm, step.tokens_per_second());

@@ -1,14 +1,14 @@
 //! Rows of files as rows of a training run.
 
 use std::error::Error;
-use std::fmt::Display;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use posttrain::chat::{Builtin, ChatTemplate, ChatTokenizer, JsonChat};
-use posttrain::data::{self, Body, Example, ReadOptions, Rows, Sequence};
+use posttrain::data::{self, Body, ReadOptions, Rows, Sequence};
+use posttrain::train::Error as TrainError;
 use posttrain::train::config::{DataArguments, Paths};
-use posttrain::train::data::{Row, RowCounts, RowId, RowOptions, Samples, encode};
+use posttrain::train::data::{Row, RowId};
 
 /// The tokenizer of a model, with its own chat template, another one, or none where rows are texts.
 pub(crate) fn tokenizer(
@@ -33,15 +33,16 @@ pub(crate) fn tokenizer(
     }
 }
 
-/// Reads files and encodes their rows; says on standard error what was found. Bad rows, where some are
-/// allowed, go to the file `bad_rows`.
-pub(crate) fn read(
+/// Reads files: `work` gets their rows, and says how many are done.
+pub(crate) fn with_rows<T>(
     paths: &Paths,
     arguments: &DataArguments,
     bad_rows: &Path,
-    tokenizer: &ChatTokenizer,
-    options: &RowOptions,
-) -> Result<(Samples, RowCounts), Box<dyn Error>> {
+    work: impl FnOnce(
+        &mut dyn Iterator<Item = Result<data::Row, TrainError>>,
+        &mut dyn FnMut(u64),
+    ) -> Result<T, Box<dyn Error>>,
+) -> Result<T, Box<dyn Error>> {
     let format = arguments.data_format.as_deref().map(|name| {
         serde_json::from_value(name.into()).map_err(|error| format!("`data_format`: {error}"))
     });
@@ -56,38 +57,43 @@ pub(crate) fn read(
     let mut rows = Rows::open(paths.as_slice(), &reading)?;
     let style = ProgressStyle::with_template("{spinner} {pos} rows encoded, {per_sec}")?;
     let bar = ProgressBar::new_spinner().with_style(style);
-    let each = rows.by_ref().map(|row| match row {
-        Ok(row) => training_row(&row).map_err(|error| fault(&row.place, &error)),
-        Err(error) => Err(fault(&paths.as_slice()[0].display(), &error)),
-    });
-    let encoded = encode(each, tokenizer, options, &mut |done| bar.set_position(done))?;
+    let unread = |error: data::Error| TrainError::Data {
+        row: paths.as_slice()[0].display().to_string(),
+        reason: error.to_string(),
+    };
+    let found = work(&mut rows.by_ref().map(|row| row.map_err(unread)), &mut |done| {
+        bar.set_position(done);
+    })?;
     bar.finish_and_clear();
     eprintln!("{}", rows.report());
-    Ok(encoded)
+    Ok(found)
 }
 
-/// A row of a file as supervised fine-tuning sees it.
-fn training_row(row: &data::Row) -> Result<(RowId, Row<JsonChat>), data::Error> {
-    let id = RowId::new(row.place.file.to_string_lossy(), row.place.line.unwrap_or(row.place.row));
-    let row = match &row.example {
-        Example::PromptCompletion {
-            prompt: Body::Messages(prompt),
-            completion: Body::Messages(completion),
-        } => {
-            let whole: Vec<_> = prompt.iter().chain(completion).cloned().collect();
-            Row::ChatCompletion { prompt: row.chat(prompt)?, whole: row.chat(&whole)? }
-        }
-        _ => match row.sequence()? {
-            Sequence::Chat(chat) => Row::Chat(chat),
-            Sequence::Text { prompt, answer } if prompt.is_empty() => Row::Text(answer),
-            Sequence::Text { prompt, answer } => Row::Completion { prompt, completion: answer },
-        },
-    };
-    Ok((id, row))
+/// The name of a row.
+pub(crate) fn id(row: &data::Row) -> RowId {
+    RowId::new(row.place.file.to_string_lossy(), row.place.line.unwrap_or(row.place.row))
 }
 
-fn fault(row: &dyn Display, reason: &data::Error) -> posttrain::train::Error {
-    posttrain::train::Error::Data { row: row.to_string(), reason: reason.to_string() }
+/// A prompt of a row with an answer to it.
+pub(crate) fn answered(
+    row: &data::Row,
+    prompt: &Body,
+    answer: &Body,
+) -> Result<Row<JsonChat>, data::Error> {
+    if let (Body::Messages(prompt), Body::Messages(answer)) = (prompt, answer) {
+        let whole: Vec<_> = prompt.iter().chain(answer).cloned().collect();
+        return Ok(Row::ChatCompletion { prompt: row.chat(prompt)?, whole: row.chat(&whole)? });
+    }
+    Ok(match row.answered(prompt, answer)? {
+        Sequence::Chat(chat) => Row::Chat(chat),
+        Sequence::Text { prompt, answer } => Row::Completion { prompt, completion: answer },
+    })
+}
+
+/// An error of a row, with its place.
+pub(crate) fn fault(row: &data::Row) -> impl Fn(data::Error) -> TrainError {
+    let place = row.place.to_string();
+    move |reason| TrainError::Data { row: place.clone(), reason: reason.to_string() }
 }
 
 /// Paths, separated by commas.

@@ -97,6 +97,15 @@ pub enum Example {
         /// For each step how right it is, from 0 to 1; as many as there are steps.
         labels: Vec<f64>,
     },
+    /// A prompt with several answers, each with a score.
+    Ranked {
+        /// What is asked.
+        prompt: Body,
+        /// The answers, at least two and all different.
+        completions: Vec<Body>,
+        /// For each answer how good it is; finite, as many as there are answers.
+        scores: Vec<f64>,
+    },
 }
 
 /// A prompt or an answer: plain text, or messages.
@@ -260,6 +269,7 @@ impl Example {
             Self::Preference { .. } => "a preference",
             Self::Unpaired { .. } => "a labelled answer",
             Self::Steps { .. } => "an answer in labelled steps",
+            Self::Ranked { .. } => "answers with scores",
         }
     }
 }

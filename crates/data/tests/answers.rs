@@ -133,6 +133,34 @@ fn labels_are_read_as_they_are_written() {
 }
 
 #[test]
+fn answers_with_scores() {
+    let row = json!({"prompt": "a", "completions": ["b", "c", "d"], "rewards": [1, -0.5, 2]});
+    let read = one(&row, &ReadOptions::default()).unwrap().example;
+    let completions = ["b", "c", "d"].map(text).to_vec();
+    let scores = vec![1.0, -0.5, 2.0];
+    assert_eq!(read, Example::Ranked { prompt: text("a"), completions, scores });
+    for (row, expected) in [
+        (json!({"prompt": "a", "completions": ["b"], "scores": [1]}), "at least two answers"),
+        (
+            json!({"prompt": "a", "completions": ["b", "c", "b"], "scores": [1, 2, 3]}),
+            "`completions[0]` and `completions[2]` are the same",
+        ),
+        (
+            json!({"prompt": "a", "completions": ["b", "c"], "scores": [1]}),
+            "`scores` is a list of 1, expected a list of 2",
+        ),
+        (
+            json!({"prompt": "a", "completions": ["b", "c"], "scores": [1, "x"]}),
+            "`scores[1]` is a string, expected a number",
+        ),
+        (json!({"prompt": "a", "completions": ["b", " "], "scores": [1, 2]}), "is empty"),
+    ] {
+        let message = fault(row, Format::Ranked);
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+}
+
+#[test]
 fn completions_are_of_the_prompts_kind() {
     let user = json!([{"role": "user", "content": "Hi"}]);
     let answer = json!([{"role": "assistant", "content": "Ho"}]);

@@ -24,6 +24,7 @@ fn formats_are_told_by_their_columns() {
         (json!({"chosen": "a b", "rejected": "a c"}), Format::Preference),
         (json!({"prompt": "a", "completions": ["b"], "labels": [true]}), Format::Steps),
         (json!({"prompt": "a", "steps": ["b"], "labels": [1]}), Format::Steps),
+        (json!({"prompt": "a", "completions": ["b", "c"], "scores": [1, 2]}), Format::Ranked),
         (json!({"prompt": [{"role": "user", "content": "Hi"}], "id": 7}), Format::Prompt),
         (json!({"text": "a"}), Format::Text),
         (

@@ -257,7 +257,7 @@ fn the_report_says_what_will_be_trained() {
     assert_eq!((report.rows, report.tokens), (3, samples.tokens()));
     assert_eq!(report.trained_tokens, samples.trained_tokens());
     assert_eq!(report.lengths.max, 40);
-    let first = report.first.as_ref().unwrap();
+    let first = report.first.first().unwrap();
     let piece = |text: &str, trained| MarkedPiece { text: text.into(), trained };
     assert_eq!(
         first.pieces,

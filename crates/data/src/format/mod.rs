@@ -44,6 +44,8 @@ pub enum Format {
     Unpaired,
     /// `prompt`, `completions` (or `steps`) and `labels`, one for each step.
     Steps,
+    /// `prompt`, `completions` and `scores` (or `rewards`), one for each completion: the more the better.
+    Ranked,
     /// `prompt` alone.
     Prompt,
     /// `text` alone.
@@ -59,7 +61,7 @@ pub(crate) struct Form {
 }
 
 /// All formats. `tools`, `documents` and `chat_template_kwargs` go with each.
-pub(crate) const FORMS: [Form; 9] = [
+pub(crate) const FORMS: [Form; 10] = [
     form(Format::Messages, "OpenAI messages", &["messages"], &[]),
     form(Format::ShareGpt, "ShareGPT", &["conversations"], &["system"]),
     form(Format::Alpaca, "Alpaca", &["instruction", "output"], &["input", "system", "history"]),
@@ -67,6 +69,7 @@ pub(crate) const FORMS: [Form; 9] = [
     form(Format::Preference, "preference", &["chosen", "rejected"], &["prompt", "margin"]),
     form(Format::Unpaired, "unpaired", &["prompt", "completion", "label"], &[]),
     form(Format::Steps, "steps", &["prompt", "completions|steps", "labels"], &[]),
+    form(Format::Ranked, "ranked", &["prompt", "completions", "scores|rewards"], &[]),
     form(Format::Prompt, "prompt", &["prompt"], &[]),
     form(Format::Text, "text", &["text"], &[]),
 ];
@@ -98,6 +101,7 @@ impl Format {
             Self::Preference => "preference",
             Self::Unpaired => "unpaired",
             Self::Steps => "steps",
+            Self::Ranked => "ranked",
             Self::Prompt => "prompt",
             Self::Text => "text",
         }
@@ -151,6 +155,7 @@ pub(crate) fn read_row(
         Format::Preference => prompt::preference(&mut fields, roles)?,
         Format::Unpaired => prompt::unpaired(&mut fields, roles)?,
         Format::Steps => prompt::steps(&mut fields, roles)?,
+        Format::Ranked => prompt::ranked(&mut fields, roles)?,
         Format::Prompt => Example::Prompt(prompt::prompt(&mut fields, roles)?),
         Format::Text => Example::Text(fields.text("text")?),
     };

@@ -147,6 +147,42 @@ fn said(value: Json, field: &str, roles: &Roles) -> Result<Body, Fault> {
     if body.is_empty() { Err(Fault::empty(field)) } else { Ok(body) }
 }
 
+pub(crate) fn ranked(fields: &mut Fields<'_>, roles: &Roles) -> Result<Example, Fault> {
+    let prompt = prompt(fields, roles)?;
+    let column = fields.name("completions");
+    let items = list(fields.require("completions")?, column, "a list of answers")?;
+    let answers = items.into_iter().enumerate();
+    let answers = answers.map(|(i, item)| like(item, &format!("{column}[{i}]"), &prompt, roles));
+    let completions: Vec<Body> = answers.collect::<Result<_, _>>()?;
+    let count = completions.len();
+    if count < 2 {
+        let (field, found) = (column.into(), format!("a list of {count}"));
+        return Err(Fault::Value { field, found, expected: "at least two answers".into() });
+    }
+    for (i, answer) in completions.iter().enumerate() {
+        if let Some(twin) = completions[..i].iter().position(|other| other == answer) {
+            let (chosen, rejected) = (format!("{column}[{twin}]"), format!("{column}[{i}]"));
+            return Err(Fault::SameAnswers { chosen, rejected });
+        }
+    }
+    let (value, column) = match fields.take("scores") {
+        Some(value) => (value, fields.name("scores")),
+        None => (fields.require("rewards")?, fields.name("rewards")),
+    };
+    let items = list(value, column, "a list with a score for each answer")?;
+    if items.len() != count {
+        let found = format!("a list of {}", items.len());
+        let expected = format!("a list of {count}, a score for each answer");
+        return Err(Fault::Value { field: column.into(), found, expected });
+    }
+    let score = |(i, item): (usize, Json)| match item.as_f64() {
+        Some(score) => Ok(score),
+        None => Err(Fault::value(format!("{column}[{i}]"), &item, "a number")),
+    };
+    let scores = items.into_iter().enumerate().map(score).collect::<Result<_, _>>()?;
+    Ok(Example::Ranked { prompt, completions, scores })
+}
+
 /// Takes an answer of the same kind as the prompt.
 fn answer(
     fields: &mut Fields<'_>,
@@ -154,8 +190,13 @@ fn answer(
     prompt: &Body,
     roles: &Roles,
 ) -> Result<Body, Fault> {
-    let field = fields.name(name);
-    let answer = said(fields.require(name)?, field, roles)?;
+    let value = fields.require(name)?;
+    like(value, fields.name(name), prompt, roles)
+}
+
+/// An answer of the same kind as the prompt.
+fn like(value: Json, field: &str, prompt: &Body, roles: &Roles) -> Result<Body, Fault> {
+    let answer = said(value, field, roles)?;
     let expected = match (prompt, &answer) {
         (Body::Text(_), Body::Messages(_)) => "a string, as the prompt is one",
         (Body::Messages(_), Body::Text(_)) => "a list of messages, as the prompt is one",

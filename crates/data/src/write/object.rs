@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::row::{Example, Row};
+use crate::row::{Body, Example, Row};
 
 impl Row {
     /// The object that is written for this row: the columns of its form, its context and its metadata.
@@ -39,6 +39,11 @@ impl Row {
                 put("prompt", prompt.to_json());
                 put("completions", steps.clone().into());
                 put("labels", labels.clone().into());
+            }
+            Example::Ranked { prompt, completions, scores } => {
+                put("prompt", prompt.to_json());
+                put("completions", completions.iter().map(Body::to_json).collect());
+                put("scores", scores.clone().into());
             }
         }
         let context = &self.context;

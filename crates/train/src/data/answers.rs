@@ -7,6 +7,19 @@ use super::hash::fold;
 use super::{RowId, Sample, Samples};
 use crate::error::Error;
 
+/// What the answers of a row are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// A better and a worse answer.
+    Pairs,
+    /// The same, and a gold answer behind them.
+    Triples,
+    /// Any number of answers with scores, or pairs.
+    Ranked,
+    /// An answer with a label.
+    Labelled,
+}
+
 /// Rows of one or more texts that answer the same prompt. Of each text the answer is trained, and the
 /// prompt is not.
 ///
@@ -92,6 +105,21 @@ impl Answers {
     /// What the data says of a text.
     pub fn values(&self, text: usize) -> &[f64] {
         &self.values[text]
+    }
+
+    /// For each text of a row whether it is better than others: the first of a pair, the best of a
+    /// ranking, a good one.
+    pub fn better(&self, row: usize, kind: RowKind) -> Vec<bool> {
+        let texts = self.row(row);
+        let value = |text: usize| self.values[text].first().copied().unwrap_or(0.0);
+        match kind {
+            RowKind::Labelled => texts.map(|text| value(text) > 0.5).collect(),
+            RowKind::Ranked if texts.clone().all(|text| !self.values[text].is_empty()) => {
+                let best = texts.clone().map(value).fold(f64::NEG_INFINITY, f64::max);
+                texts.map(|text| value(text) == best).collect()
+            }
+            _ => texts.clone().map(|text| text == texts.start).collect(),
+        }
     }
 
     /// How many tokens all texts of a row begin with; none where it has one text.

@@ -8,6 +8,7 @@
 //! Nothing here knows tensors, and nothing reads files: rows come from an iterator.
 
 mod answers;
+mod answers_report;
 mod batches;
 mod bits;
 mod counts;
@@ -25,7 +26,8 @@ mod source;
 mod split;
 mod tokenize;
 
-pub use answers::Answers;
+pub use answers::{Answers, RowKind};
+pub use answers_report::AnswersReport;
 pub use batches::{BatchOptions, Batches, MicroBatch, Window};
 pub use counts::{Counted, Example, Reason, RowCounts, Truncated};
 pub(crate) use encode::{each_row, nothing_left};

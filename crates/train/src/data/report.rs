@@ -5,7 +5,9 @@ use std::fmt::{self, Write as _};
 use posttrain_chat::ChatTokenizer;
 use serde::Serialize;
 
-use super::{Bar, Batches, Lengths, MarkedSample, Marks, RowCounts, Samples};
+use super::{
+    Answers, AnswersReport, Bar, Batches, Lengths, MarkedSample, Marks, RowCounts, RowKind, Samples,
+};
 use crate::watch::chart::Bars;
 use crate::watch::html::{escape, table};
 
@@ -30,8 +32,10 @@ pub struct DataReport {
     pub validation: Option<SetSize>,
     /// How the rows share sequences.
     pub packing: Option<PackingReport>,
-    /// The first row, with what of it is trained.
-    pub first: Option<MarkedSample>,
+    /// Rows of answers: how the better and the worse ones differ.
+    pub answers: Option<AnswersReport>,
+    /// The texts of the first row, with what of them is trained.
+    pub first: Vec<MarkedSample>,
 }
 
 /// The size of a set of rows.
@@ -68,7 +72,25 @@ impl DataReport {
             stop_token_trained: counts.stop_trained > 0,
             validation: None,
             packing: None,
-            first: (!samples.is_empty()).then(|| MarkedSample::new(samples, 0, tokenizer)),
+            answers: None,
+            first: (0..samples.len().min(1))
+                .map(|index| MarkedSample::new(samples, index, tokenizer))
+                .collect(),
+        }
+    }
+
+    /// Of rows of answers.
+    pub fn of_answers(
+        rows: &Answers,
+        kind: RowKind,
+        counts: &RowCounts,
+        tokenizer: &ChatTokenizer,
+    ) -> Self {
+        let first = (0..rows.len().min(1)).flat_map(|row| rows.row(row));
+        Self {
+            answers: Some(AnswersReport::new(rows, kind)),
+            first: first.map(|text| MarkedSample::new(rows.texts(), text, tokenizer)).collect(),
+            ..Self::new(rows.texts(), counts, tokenizer)
         }
     }
 
@@ -105,6 +127,9 @@ impl DataReport {
                 cut.rows, cut.tokens, cut.trained_tokens, cut.ends_lost
             ));
         }
+        if let Some(sentence) = self.answers.as_ref().and_then(AnswersReport::length_explains) {
+            all.push(sentence);
+        }
         for (reason, counted) in &self.counts.dropped {
             all.push(format!("{} rows dropped: {reason}", counted.rows));
         }
@@ -131,8 +156,9 @@ impl DataReport {
         for warning in self.warnings() {
             let _ = writeln!(out, "warning: {warning}");
         }
-        if let Some(first) = &self.first {
-            let _ = writeln!(out, "first row ({}, trained text marked):", first.row);
+        for (index, first) in self.first.iter().enumerate() {
+            let which = self.which(index);
+            let _ = writeln!(out, "first row{which} ({}, trained text marked):", first.row);
             let _ = writeln!(out, "{}", first.marked(marks));
         }
         out
@@ -146,13 +172,18 @@ impl DataReport {
         for warning in self.warnings() {
             let _ = writeln!(out, "<p class=\"warning\">{}</p>", escape(&warning));
         }
-        if let Some(first) = &self.first {
-            let row = escape(&first.row.to_string());
-            let _ = writeln!(out, "<p>First row ({row}), trained text marked:</p>");
+        for (index, first) in self.first.iter().enumerate() {
+            let (row, which) = (escape(&first.row.to_string()), self.which(index));
+            let _ = writeln!(out, "<p>First row{which} ({row}), trained text marked:</p>");
             let _ = writeln!(out, "<pre>{}</pre>", first.html());
         }
         out.push_str("</section>\n");
         out
+    }
+
+    /// Of several texts of a row which one it is.
+    fn which(&self, index: usize) -> String {
+        if self.first.len() > 1 { format!(", answer {}", index + 1) } else { String::new() }
     }
 
     /// The histogram as a picture.
@@ -175,6 +206,9 @@ impl DataReport {
                 format!("{min} to {max}, mean {mean:.1}, median {median}, 95 % up to {p95}"),
             ),
         ];
+        if let Some(answers) = &self.answers {
+            lines.extend(answers.lines());
+        }
         if let Some(SetSize { rows, tokens, trained_tokens }) = &self.validation {
             let value = format!("{rows} rows, {tokens} tokens, {trained_tokens} trained");
             lines.push(("validation", value));

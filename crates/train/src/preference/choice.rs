@@ -7,6 +7,7 @@ use super::{
     PairGradient, Rrhf, Shift, Slic, Tpo,
 };
 use crate::Error;
+use crate::data::RowKind;
 
 /// A loss with its settings. In a file `type` says which.
 ///
@@ -55,19 +56,6 @@ impl Default for PreferenceLoss {
     fn default() -> Self {
         Self::Dpo(Dpo::default())
     }
-}
-
-/// Which rows a loss is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
-    /// A better and a worse answer.
-    Pairs,
-    /// The same, and a gold answer behind them.
-    Triples,
-    /// Any number of answers with scores, or pairs.
-    Ranked,
-    /// An answer with a label.
-    Labelled,
 }
 
 /// The answers of a batch.

@@ -55,7 +55,7 @@ mod tpo;
 pub use batch::{Answer, AnswerGradient, Loss, Metrics, Pair, PairGradient};
 pub use bco::{Bco, Shift};
 pub use bradley_terry::BradleyTerry;
-pub use choice::{PreferenceLoss, RowKind};
+pub use choice::PreferenceLoss;
 pub use cpo::{Cpo, CpoType};
 pub use dpo::{Dpo, FDivergence, LossType};
 pub use kto::{Kto, KtoType, reference_point};
