@@ -10,6 +10,7 @@ pub mod optim;
 pub mod preference;
 mod recipe;
 mod resume;
+pub mod reward;
 mod run;
 pub mod schedule;
 mod sft;

@@ -250,7 +250,7 @@ impl TrainingArguments {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::config::Document;
+    use crate::config::{Document, SftConfig};
 
     #[test]
     fn no_may_stand_without_quotes_and_a_misspelt_word_has_a_suggestion() {
@@ -263,5 +263,21 @@ mod tests {
         let error = read("save_strategy: stps").unwrap_err().to_string();
         assert!(error.contains("line 1") && error.contains("did you mean `steps`?"), "{error}");
         assert!(read("eval_strategy: true").is_err());
+    }
+
+    #[test]
+    fn a_metric_that_the_evaluations_do_not_have_is_refused_before_the_run() {
+        let read = |metric: &str| {
+            let text = "model: m\ndata: d.jsonl\noutput_dir: o\n";
+            let text = format!("{text}metric_for_best_model: {metric}\n");
+            SftConfig::from_document(Document::parse("run.yaml", &text).unwrap())
+        };
+        assert!(read("eval_mean_token_accuracy").is_ok());
+        let error = read("rewards/accuracies").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`metric_for_best_model` is eval_rewards/accuracies, expected one of eval_loss, eval_perplexity, \
+             eval_entropy, eval_mean_token_accuracy"
+        );
     }
 }

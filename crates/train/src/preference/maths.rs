@@ -1,7 +1,7 @@
 //! Functions of one number that stay finite where their textbook form does not.
 
 /// s(x) = 1 / (1 + e⁻ˣ)
-pub(super) fn sigmoid(x: f64) -> f64 {
+pub(crate) fn sigmoid(x: f64) -> f64 {
     if x >= 0.0 {
         1.0 / (1.0 + (-x).exp())
     } else {

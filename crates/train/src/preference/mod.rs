@@ -38,7 +38,7 @@ mod choice;
 mod cpo;
 mod dpo;
 mod kto;
-mod maths;
+pub(crate) mod maths;
 mod orpo;
 mod own;
 mod ranking;

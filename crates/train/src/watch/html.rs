@@ -5,6 +5,25 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 pub use super::chart::escape;
+use super::chart::{SCRIPT, STYLE};
+
+/// A page of its own that needs no network, with what charts need; `title` is text, `body` is HTML.
+///
+/// ```
+/// use posttrain_train::watch::html::page;
+/// assert!(page("a & b", "<h1>c</h1>").contains("<title>a &amp; b</title>"));
+/// ```
+pub fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\"><title>{}</title><style>{STYLE}{}</style></head>\
+         <body>{body}<footer>posttrain {}</footer><script>{SCRIPT}</script></body></html>\n",
+        escape(title),
+        include_str!("page.css"),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
 
 /// A table of names and values.
 ///

@@ -23,6 +23,7 @@ mod report;
 mod selection;
 mod spike;
 mod tensorboard;
+pub(crate) mod words;
 
 pub use detector::Detector;
 pub use event::{Checkpoint, EvalMetrics, RunInfo, StepMetrics, Stop, Summary, Warning};

@@ -3,7 +3,6 @@
 mod charts;
 mod families;
 mod page;
-mod words;
 
 use std::fs::{self, File};
 use std::io::Write;

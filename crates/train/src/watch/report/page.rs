@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 
 use super::History;
 use super::charts::{charts, known, points, smoothed};
-use super::words::{bytes, duration, number, percent, time};
-use crate::watch::chart::{self, escape};
-use crate::watch::html::{leaves, table};
+use crate::watch::html::{self, escape, leaves, table};
+use crate::watch::words::{bytes, duration, number, percent, time};
 use crate::watch::{EvalMetrics, StepMetrics, Stop, Warning};
 
 /// Rows of a batch that a warning lists; the rest is counted.
@@ -16,15 +15,6 @@ const ROWS: usize = 50;
 pub(super) fn page(history: &History) -> String {
     let mut out = String::new();
     let name = if history.run.name.is_empty() { "Training run" } else { &history.run.name };
-    _ = write!(
-        out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\"><title>{name}</title><style>{}{}</style></head><body>",
-        chart::STYLE,
-        include_str!("page.css"),
-        name = escape(name),
-    );
     header(&mut out, history, name);
     tiles(&mut out, history);
     warnings(&mut out, &history.warnings);
@@ -44,13 +34,7 @@ pub(super) fn page(history: &History) -> String {
         let settings = format!("<div class=\"columns\">{}</div>", leaves(&history.run.config));
         section(&mut out, "settings", "Settings", &settings);
     }
-    _ = writeln!(
-        out,
-        "<footer>posttrain {}</footer><script>{}</script></body></html>",
-        env!("CARGO_PKG_VERSION"),
-        chart::SCRIPT
-    );
-    out
+    html::page(name, &out)
 }
 
 fn section(out: &mut String, id: &str, title: &str, content: &str) {

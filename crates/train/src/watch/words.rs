@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// Four significant digits: `2.314`, `12.31k`, `7.242M`.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return if value.is_nan() { "NaN".into() } else { "∞".into() };
     }
@@ -21,12 +21,12 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// `12.4 %`
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
 /// `3.2 GiB`
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let (mut value, mut unit) = (count as f64, "B");
     for next in ["KiB", "MiB", "GiB", "TiB"] {
         if value < 1024.0 {
@@ -38,7 +38,7 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// `4.2 s`, `3 min 12 s`, `1 h 2 min`, `2 d 3 h`
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),
@@ -49,7 +49,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// `2026-11-27 16:05 UTC`, of seconds since 1970.
-pub(super) fn time(seconds: u64) -> String {
+pub(crate) fn time(seconds: u64) -> String {
     let (year, month, day) = date((seconds / 86_400) as i64);
     let (hour, minute) = (seconds / 3_600 % 24, seconds / 60 % 60);
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
