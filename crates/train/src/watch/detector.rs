@@ -1,7 +1,8 @@
-//! What the stream of losses and gradient norms says about a run.
+//! What the stream of losses, gradient norms and log-probabilities says about a run.
 
 use serde::{Deserialize, Serialize};
 
+use super::displacement::Displacement;
 use super::divergence::Trend;
 use super::exact::Exact;
 use super::spike::{Limit, Window};
@@ -14,7 +15,8 @@ const GRAD_NORM: Limit = Limit { deviations: 10.0, relative: 4.0, absolute: 0.0 
 /// What is left of the learning rate in a suggestion.
 const SHARE: f64 = 1.0 / 3.0;
 
-/// Finds loss spikes, gradient spikes and divergence. Its serialised form is part of a checkpoint: a resumed
+/// Finds loss spikes, gradient spikes, divergence and, in recipes that learn from pairs, answers that become less
+/// likely on both sides. Its serialised form is part of a checkpoint: a resumed
 /// run warns at the same steps as one that was never stopped.
 ///
 /// The suggested learning rate is a third of the highest rate that the run has used, so under a warmup and decay
@@ -44,6 +46,8 @@ pub struct Detector {
     grad_norms: Window,
     trend: Trend,
     highest_rate: Exact,
+    #[serde(default)]
+    displacement: Displacement,
 }
 
 impl Detector {
@@ -84,7 +88,21 @@ impl Detector {
             rows: rows(),
             suggested_learning_rate,
         });
-        [loss, grad_norm, rise].into_iter().flatten().collect()
+        let pairs = ["rewards/margins", "logps/chosen", "logps/rejected"];
+        let found = match pairs.map(|name| step.extra.get(name)) {
+            [Some(margin), Some(chosen), Some(rejected)] => {
+                self.displacement.push(step.step, [margin, chosen, rejected])
+            }
+            _ => None,
+        };
+        let displaced = found.map(|found| Warning::LikelihoodDisplacement {
+            step: step.step,
+            steps: found.steps,
+            margins: found.margins,
+            chosen: found.chosen,
+            rejected: found.rejected,
+        });
+        [loss, grad_norm, rise, displaced].into_iter().flatten().collect()
     }
 }
 
@@ -93,6 +111,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
+    use super::super::Extras;
     use super::*;
 
     /// Normal noise by the sum of twelve uniform numbers.
@@ -185,9 +204,9 @@ mod tests {
 
     #[test]
     fn a_resumed_detector_is_the_same_bit_for_bit() {
-        let mut steps = healthy(5, 400, true);
+        let mut steps = of_pairs(5, 400, [-0.6, -1.0]);
         steps[320].loss = 30.0;
-        for cut in [0, 1, 25, 319, 320, 321] {
+        for cut in [0, 1, 25, 60, 120, 319, 320, 321] {
             let mut first = Detector::default();
             for step in &steps[..cut] {
                 first.step(step);
@@ -200,6 +219,54 @@ mod tests {
             }
             assert_eq!(second, first);
         }
+    }
+
+    /// Steps of a recipe that learns from pairs: by so much a step for the chosen and the rejected, in noise.
+    fn of_pairs(seed: u64, steps: u64, slopes: [f64; 2]) -> Vec<StepMetrics> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut healthy = healthy(seed, steps, false);
+        for step in &mut healthy {
+            // Lengths of the answers differ from batch to batch and move both alike.
+            let (at, both) = (step.step as f64, 20.0 * noise(&mut random));
+            let chosen = slopes[0] * at + 4.0 * noise(&mut random);
+            let rejected = slopes[1] * at + 4.0 * noise(&mut random);
+            step.extra = Extras::new([
+                ("logps/chosen", -210.0 + both + chosen),
+                ("logps/rejected", -200.0 + both + rejected),
+                ("rewards/margins", 0.1 * (chosen - rejected)),
+            ])
+            .unwrap();
+        }
+        healthy
+    }
+
+    #[test]
+    fn answers_that_fall_on_both_sides_are_told_once() {
+        for seed in 0..10 {
+            let found = warnings(&of_pairs(seed, 300, [-0.6, -1.0]));
+            let [Warning::LikelihoodDisplacement { step, steps, margins, chosen, rejected }] =
+                &found[..]
+            else {
+                panic!("{found:?}")
+            };
+            assert!((30..160).contains(step) && (30..=100).contains(steps), "{found:?}");
+            assert!(margins[1] > margins[0] && chosen[1] < chosen[0] && rejected[1] < rejected[0]);
+        }
+        // The chosen rises, stands still, or all three do.
+        for slopes in [[0.3, -1.0], [0.0, -0.6], [0.0, 0.0], [-0.5, -0.5]] {
+            for seed in 0..10 {
+                let found = warnings(&of_pairs(seed, 1_000, slopes));
+                assert!(found.is_empty(), "{slopes:?} {found:?}");
+            }
+        }
+    }
+
+    /// A checkpoint of 0.1.0 from before this detector.
+    #[test]
+    fn an_old_state_is_read() {
+        let mut state = serde_json::to_value(Detector::default()).unwrap();
+        assert!(state.as_object_mut().unwrap().remove("displacement").is_some());
+        assert_eq!(serde_json::from_value::<Detector>(state).unwrap(), Detector::default());
     }
 
     #[test]

@@ -193,6 +193,20 @@ pub enum Warning {
         /// What to try instead.
         suggested_learning_rate: f64,
     },
+    /// The margin of pairs grows while both of their answers become less likely. Each pair of numbers is where
+    /// a fitted line begins and where it ends.
+    LikelihoodDisplacement {
+        /// The step at which it was noticed.
+        step: u64,
+        /// The steps over which it was seen.
+        steps: u64,
+        /// `rewards/margins`.
+        margins: [f64; 2],
+        /// `logps/chosen`.
+        chosen: [f64; 2],
+        /// `logps/rejected`.
+        rejected: [f64; 2],
+    },
     /// Anything else, in words.
     Other {
         /// The step; 0 before the first.
@@ -209,6 +223,7 @@ impl Warning {
             Self::LossSpike { step, .. }
             | Self::GradNormSpike { step, .. }
             | Self::Divergence { step, .. }
+            | Self::LikelihoodDisplacement { step, .. }
             | Self::Other { step, .. } => *step,
         }
     }
@@ -219,7 +234,7 @@ impl Warning {
             Self::LossSpike { rows, .. }
             | Self::GradNormSpike { rows, .. }
             | Self::Divergence { rows, .. } => rows,
-            Self::Other { .. } => &[],
+            Self::LikelihoodDisplacement { .. } | Self::Other { .. } => &[],
         }
     }
 }
@@ -260,6 +275,14 @@ impl fmt::Display for Warning {
                 f,
                 "step {step}: the loss rises; smoothed it is {smoothed:.4} after {lowest:.4} at step {lowest_step}. \
                  Try a learning rate of {suggested_learning_rate:.2e}"
+            ),
+            Self::LikelihoodDisplacement { step, steps, margins, chosen, rejected } => write!(
+                f,
+                "step {step}: the margin grew from {:.4} to {:.4} over {steps} steps while logps/chosen fell from \
+                 {:.2} to {:.2} and logps/rejected from {:.2} to {:.2}: what the chosen answers lose goes to others \
+                 (likelihood displacement, arXiv:2410.08847). Try an `sft` term beside the loss, a lower learning \
+                 rate, or pairs whose answers differ more",
+                margins[0], margins[1], chosen[0], chosen[1], rejected[0], rejected[1],
             ),
             Self::Other { step: 0, message } => f.write_str(message),
             Self::Other { step, message } => write!(f, "step {step}: {message}"),

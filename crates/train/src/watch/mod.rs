@@ -6,11 +6,12 @@
 //! The writers are [`JsonLines`], [`TensorBoard`] and [`Report`]; a `Vec` of boxed observers is one too.
 //!
 //! What steers is asked by the loop itself: [`Selection`] knows the best checkpoint and when to stop,
-//! [`Detector`] makes warnings of losses and gradient norms.
+//! [`Detector`] makes warnings of losses, gradient norms and log-probabilities.
 
 pub mod chart;
 mod crc32c;
 mod detector;
+mod displacement;
 mod divergence;
 mod event;
 mod exact;
