@@ -200,9 +200,31 @@ impl ChatTokenizer {
     pub fn encode_prompt(&self, chat: &impl Chat, options: &EncodeOptions) -> Result<Vec<u32>> {
         let mut render = self.marked_options(options);
         render.add_generation_prompt = render.continue_final_message.is_none();
-        let marked = chat.marked(&self.control_tokens, options.sanitize);
-        let text = self.template.render(marked.as_ref().unwrap_or(chat), &render)?;
-        Ok(self.encode_text(&text, options.sanitize)?.ids)
+        self.encode_rendered(chat, &render, options.sanitize)
+    }
+
+    /// A conversation with its last answer, for a model that judges it: ids without a mask. `turns`
+    /// and `max_length` do not matter here.
+    ///
+    /// # Errors
+    /// As [`ChatTokenizer::encode_prompt`].
+    pub fn encode_conversation(
+        &self,
+        chat: &impl Chat,
+        options: &EncodeOptions,
+    ) -> Result<Vec<u32>> {
+        self.encode_rendered(chat, &self.marked_options(options), options.sanitize)
+    }
+
+    fn encode_rendered(
+        &self,
+        chat: &impl Chat,
+        render: &RenderOptions,
+        sanitize: Sanitize,
+    ) -> Result<Vec<u32>> {
+        let marked = chat.marked(&self.control_tokens, sanitize);
+        let text = self.template.render(marked.as_ref().unwrap_or(chat), render)?;
+        Ok(self.encode_text(&text, sanitize)?.ids)
     }
 
     /// The options of the rendering, their variables sanitised where everything is.

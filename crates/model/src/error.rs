@@ -126,6 +126,31 @@ pub enum Error {
         /// Its head.
         head: Head,
     },
+    /// A model does not say how it reads the steps of a solution.
+    #[error("{path}: the head {head:?} does not tell how steps are marked; name a convention, one of {known}", path = .path.display())]
+    NoConvention {
+        /// The folder.
+        path: PathBuf,
+        /// Its head.
+        head: Head,
+        /// The conventions there are.
+        known: String,
+    },
+    /// A tokenizer cannot write what marks a step.
+    #[error("{convention}: the tokenizer has no {what} {tag:?}: {reason}")]
+    NoTag {
+        /// The convention.
+        convention: &'static str,
+        /// What the tag is for.
+        what: &'static str,
+        /// The tag.
+        tag: String,
+        /// What the tokenizer makes of it, and what to do.
+        reason: String,
+    },
+    /// A solution or an answer cannot be judged.
+    #[error("{0}")]
+    Unscorable(String),
     /// A conversation was given to a model that has no chat template.
     #[error("a conversation cannot be encoded: {reason}")]
     NoChatTemplate {
@@ -141,6 +166,7 @@ impl From<Error> for posttrain_core::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Sampling(error) => error,
+            Error::Unscorable(reason) => Self::Unscorable { reason },
             other => Self::backend(other),
         }
     }

@@ -10,7 +10,9 @@ mod error;
 mod generate;
 mod kernel;
 pub mod quant;
+pub mod reward;
 pub mod rope;
+mod text;
 
 pub use decoder::{
     Activations, Attention, Batch, Block, Body, Branches, CrossEntropy, Decoder, Embedding, Factor,
@@ -20,6 +22,7 @@ pub use decoder::{
 pub use error::Error;
 pub use generate::{Generator, Next, Piece, TokenCompletion, TokenRequest};
 pub use kernel::Objective;
+pub use reward::{ProcessRewardModel, RewardModel};
 
 /// For `posttrain-train`: loops that have to be compiled for the machine's vectors, which takes
 /// `unsafe`, and what its planner has to know.

@@ -1,8 +1,11 @@
 //! Keys and values of the tokens so far.
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Device, Tensor};
 
 use super::Decoder;
+use super::logprobs::indices;
 use super::places::{Layout, Places};
 use crate::error::Error;
 use crate::kernel;
@@ -32,6 +35,18 @@ pub struct KvCache {
 /// Keys and values of one layer, to be written and read back.
 pub(super) struct LayerCache<'a>(&'a mut Option<(Tensor<4>, Tensor<4>)>);
 
+/// Keys and values of some tokens of a sequence, layer by layer:
+/// `[1, tokens, num_key_value_heads, head_dim]`.
+pub(crate) type Segment = Vec<(Tensor<4>, Tensor<4>)>;
+
+/// The tokens `range` of a segment, in memory of their own.
+pub(crate) fn part(segment: &Segment, range: Range<usize>) -> Segment {
+    let Some((k, _)) = segment.first() else { return Segment::new() };
+    let places = indices(range, &k.device());
+    let of = |tensor: &Tensor<4>| tensor.clone().select(1, places.clone());
+    segment.iter().map(|(k, v)| (of(k), of(v))).collect()
+}
+
 /// Places of the first allocation.
 const FIRST_CAPACITY: usize = 64;
 
@@ -47,6 +62,41 @@ impl KvCache {
             dtype: model.compute,
             device: model.device(),
         }
+    }
+
+    /// An empty cache with room for `places` tokens in each sequence.
+    pub(crate) fn with_capacity(model: &Decoder, sequences: usize, places: usize) -> Self {
+        let mut cache = Self::new(model, sequences);
+        cache.reserve(places);
+        cache
+    }
+
+    /// Appends tokens whose keys and values are known to a sequence. There has to be room.
+    pub(crate) fn put(&mut self, sequence: usize, segment: &Segment) {
+        let Some((k, _)) = segment.first() else { return };
+        let ([_, tokens, _, _], start) = (k.dims(), self.lengths[sequence]);
+        let from = sequence * self.capacity + start;
+        let places = indices(from..from + tokens, &self.device);
+        for (layer, (new_k, new_v)) in self.layers.iter_mut().zip(segment) {
+            // Taken out, so that nobody else holds them and they are written in place.
+            let (k, v) = layer.take().expect("room was made for the tokens");
+            let k = kernel::cache_write(k, new_k.clone(), places.clone());
+            let v = kernel::cache_write(v, new_v.clone(), places.clone());
+            *layer = Some((k, v));
+        }
+        self.lengths[sequence] = start + tokens;
+    }
+
+    /// The keys and values of the tokens `range` of a sequence, in memory of their own.
+    pub(crate) fn segment(&self, sequence: usize, range: Range<usize>) -> Segment {
+        let from = sequence * self.capacity;
+        let places = indices(from + range.start..from + range.end, &self.device);
+        let of = |tensor: &Tensor<4>| {
+            let [sequences, capacity, heads, dim] = tensor.dims();
+            let all = tensor.clone().reshape([1, sequences * capacity, heads, dim]);
+            all.select(1, places.clone())
+        };
+        self.layers.iter().flatten().map(|(k, v)| (of(k), of(v))).collect()
     }
 
     /// Tokens of a sequence.

@@ -36,6 +36,7 @@ pub use backward::{Activations, Noise};
 pub use batch::{Batch, Branches};
 pub use block::Block;
 pub use cache::KvCache;
+pub(crate) use cache::{Segment, part};
 pub use cross_entropy::CrossEntropy;
 pub use gradients::Gradients;
 pub use layers::{Embedding, Factor, Linear, Mlp, Norm};

@@ -9,7 +9,7 @@ mod text;
 use std::path::Path;
 
 use burn::tensor::Device;
-use posttrain_chat::{ChatTokenizer, EncodeOptions};
+use posttrain_chat::ChatTokenizer;
 use posttrain_core::{Completion, FinishReason, Generate, Prompt, Request, Sampling};
 use tokenizers::Tokenizer;
 
@@ -18,6 +18,7 @@ pub use engine::{Next, TokenCompletion, TokenRequest};
 use crate::config::GenerationConfig;
 use crate::decoder::{Decoder, LoadOptions};
 use crate::error::Error;
+use crate::text::Text;
 use answer::Answer;
 use engine::Event;
 
@@ -41,14 +42,6 @@ pub struct Generator {
     sampling: Sampling,
     stop_ids: Vec<u32>,
     batch_size: usize,
-}
-
-/// A tokenizer, with a chat template or without (a base model).
-#[derive(Debug)]
-enum Text {
-    Chat(Box<ChatTokenizer>),
-    /// And what to tell who asks for a conversation.
-    Plain(Box<Tokenizer>, String),
 }
 
 /// A piece of an answer, as soon as it is final.
@@ -88,13 +81,7 @@ impl Generator {
             return Err(Error::NoLogits { path, head });
         }
         let generation = GenerationConfig::from_model(folder, model.config())?;
-        let text = match ChatTokenizer::from_model(folder) {
-            Ok(chat) => Text::Chat(Box::new(chat)),
-            Err(reason @ posttrain_chat::Error::NoTemplate { .. }) => {
-                Text::Plain(Box::new(plain_tokenizer(folder)?), reason.to_string())
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let text = Text::from_model(folder)?;
         Ok(Self::from_parts(model, text, generation))
     }
 
@@ -129,18 +116,12 @@ impl Generator {
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
-        match &self.text {
-            Text::Chat(chat) => chat.tokenizer(),
-            Text::Plain(tokenizer, _) => tokenizer,
-        }
+        self.text.tokenizer()
     }
 
     /// The tokenizer with its chat template; `None` for a base model without one.
     pub fn chat(&self) -> Option<&ChatTokenizer> {
-        match &self.text {
-            Text::Chat(chat) => Some(chat),
-            Text::Plain(..) => None,
-        }
+        self.text.chat().ok()
     }
 
     /// What `generation_config.json` says, with what it asks for in vain
@@ -166,20 +147,7 @@ impl Generator {
     /// [`Error::Chat`] when the tokenizer or the template fails, [`Error::NoChatTemplate`] for a
     /// conversation where there is none.
     pub fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>, Error> {
-        match (prompt, &self.text) {
-            (Prompt::Text(text), _) => {
-                let encoding = self.tokenizer().encode(text.as_str(), true);
-                let encoding = encoding
-                    .map_err(|error| posttrain_chat::Error::Tokenizer(error.to_string()))?;
-                Ok(encoding.get_ids().to_vec())
-            }
-            (Prompt::Conversation(chat), Text::Chat(tokenizer)) => {
-                Ok(tokenizer.encode_prompt(chat, &EncodeOptions::default())?)
-            }
-            (Prompt::Conversation(_), Text::Plain(_, reason)) => {
-                Err(Error::NoChatTemplate { reason: reason.clone() })
-            }
-        }
+        self.text.encode_prompt(prompt)
     }
 
     /// Answers every request, and hands over each piece of text as soon as it is final. The
@@ -272,14 +240,4 @@ impl Generate for Generator {
     fn generate(&self, requests: &[Request]) -> Vec<Result<Completion, posttrain_core::Error>> {
         self.stream(requests, &mut |_| Next::Continue)
     }
-}
-
-fn plain_tokenizer(folder: &Path) -> Result<Tokenizer, Error> {
-    let path = folder.join("tokenizer.json");
-    let fail = |error| posttrain_chat::Error::Tokenizer(format!("{}: {error}", path.display()));
-    let mut tokenizer = Tokenizer::from_file(&path).map_err(fail)?;
-    // Truncation and padding of tokenizer.json would cut prompts unseen.
-    let _ = tokenizer.with_truncation(None);
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
 }

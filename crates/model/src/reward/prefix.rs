@@ -1,0 +1,294 @@
+//! What texts begin with, known once: a tree of token runs with their keys and values, and with what
+//! the head said of each token.
+//!
+//! A run is a part of the texts that go through it; texts part where runs have children. Runs whose
+//! numbers are not known yet are made known from the root downwards. Least recently used leaves go
+//! first when there are too many tokens.
+
+use std::collections::BTreeMap;
+
+use crate::decoder::{Segment, part};
+
+/// The number of a run.
+pub(super) type Run = u64;
+
+const ROOT: Run = 0;
+
+/// Texts that part before so many tokens of a run that is not known yet do not share it: another pass
+/// through the model costs more than the tokens.
+const MIN_SHARED: usize = 16;
+
+/// The runs.
+#[derive(Debug)]
+pub(super) struct Prefixes {
+    runs: BTreeMap<Run, Tokens>,
+    next: Run,
+    clock: u64,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    parent: Run,
+    children: Vec<Run>,
+    ids: Vec<u32>,
+    known: Option<Known>,
+    used: u64,
+}
+
+/// What the model found for the tokens of a run.
+#[derive(Debug)]
+struct Known {
+    segment: Segment,
+    scores: Vec<f32>,
+}
+
+impl Default for Prefixes {
+    fn default() -> Self {
+        let known = Some(Known { segment: Segment::new(), scores: Vec::new() });
+        let root = Tokens { known, ..Tokens::default() };
+        Self { runs: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, clock: 0 }
+    }
+}
+
+impl Prefixes {
+    /// Adds a text; what of it is not there becomes runs of at most `most` tokens.
+    pub(super) fn insert(&mut self, ids: &[u32], most: usize) {
+        self.clock += 1;
+        let (mut parent, mut read) = (ROOT, 0);
+        for (run, common) in self.walk(ids) {
+            let there = &self.runs[&run];
+            if common < there.ids.len() && read + common < ids.len() {
+                // They part within the run.
+                if there.known.is_none() && common < MIN_SHARED {
+                    break;
+                }
+                self.split(run, common);
+            }
+            (parent, read) = (run, read + common);
+        }
+        for part in ids[read..].chunks(most) {
+            let run = self.next;
+            self.next += 1;
+            self.runs.entry(parent).or_default().children.push(run);
+            let used = self.clock;
+            let tokens = Tokens { parent, ids: part.to_vec(), used, ..Tokens::default() };
+            self.runs.insert(run, tokens);
+            parent = run;
+        }
+    }
+
+    /// The runs that a text goes through, each with the number of tokens that are the text's.
+    fn walk(&self, ids: &[u32]) -> Vec<(Run, usize)> {
+        let (mut path, mut at, mut rest) = (Vec::new(), ROOT, ids);
+        loop {
+            let shared = |run: &Run| {
+                let there = &self.runs[run];
+                let common = there.ids.iter().zip(rest).take_while(|(a, b)| a == b).count();
+                (common, there.known.is_some())
+            };
+            let children = self.runs[&at].children.iter();
+            let best = children.map(|run| (shared(run), *run)).max_by_key(|(shared, _)| *shared);
+            let Some(((common @ 1.., _), run)) = best else { return path };
+            path.push((run, common));
+            rest = &rest[common..];
+            if common < self.runs[&run].ids.len() || rest.is_empty() {
+                return path;
+            }
+            at = run;
+        }
+    }
+
+    /// Parts a run after `at` of its tokens; the first part keeps the number.
+    fn split(&mut self, run: Run, at: usize) {
+        let new = self.next;
+        self.next += 1;
+        let Some(first) = self.runs.get_mut(&run) else { return };
+        let length = first.ids.len();
+        let ids = first.ids.split_off(at);
+        let children = std::mem::replace(&mut first.children, vec![new]);
+        let known = first.known.as_mut().map(|known| {
+            let scores = known.scores.split_off(at);
+            let segment = part(&known.segment, at..length);
+            known.segment = part(&known.segment, 0..at);
+            Known { segment, scores }
+        });
+        let second = Tokens { parent: run, children, ids, known, used: first.used };
+        for child in second.children.clone() {
+            if let Some(child) = self.runs.get_mut(&child) {
+                child.parent = new;
+            }
+        }
+        self.runs.insert(new, second);
+    }
+
+    /// The runs that are not known while their parents are, shortest first.
+    pub(super) fn ready(&self) -> Vec<Run> {
+        let known = |run: &Run| self.runs[run].known.is_some();
+        let open = self.runs.iter().filter(|(_, tokens)| tokens.known.is_none());
+        let open = open.filter(|(_, tokens)| known(&tokens.parent));
+        let mut ready: Vec<Run> = open.map(|(run, _)| *run).collect();
+        ready.sort_by_key(|run| self.runs[run].ids.len());
+        ready
+    }
+
+    /// The tokens of a run.
+    pub(super) fn ids(&self, run: Run) -> &[u32] {
+        &self.runs[&run].ids
+    }
+
+    /// Number of tokens before a run.
+    pub(super) fn before(&self, run: Run) -> usize {
+        self.ancestors(run).iter().map(|run| self.runs[run].ids.len()).sum()
+    }
+
+    /// Keys and values of the tokens before a run, in order.
+    pub(super) fn segments(&self, run: Run) -> Vec<&Segment> {
+        let known = |run: &Run| self.runs[run].known.as_ref().map(|known| &known.segment);
+        self.ancestors(run).iter().filter_map(known).collect()
+    }
+
+    /// The runs before a run, the root not among them.
+    fn ancestors(&self, run: Run) -> Vec<Run> {
+        let (mut path, mut at) = (Vec::new(), self.runs[&run].parent);
+        while at != ROOT {
+            path.push(at);
+            at = self.runs[&at].parent;
+        }
+        path.reverse();
+        path
+    }
+
+    /// Keys, values and scores of the tokens of a run.
+    pub(super) fn learn(&mut self, run: Run, segment: Segment, scores: Vec<f32>) {
+        if let Some(tokens) = self.runs.get_mut(&run) {
+            tokens.known = Some(Known { segment, scores });
+        }
+    }
+
+    /// The scores of the tokens of a text, all of which are known.
+    pub(super) fn scores(&mut self, ids: &[u32]) -> Vec<f32> {
+        self.clock += 1;
+        let mut scores = Vec::with_capacity(ids.len());
+        for (run, common) in self.walk(ids) {
+            if let Some(tokens) = self.runs.get_mut(&run) {
+                tokens.used = self.clock;
+                scores.extend(tokens.known.iter().flat_map(|known| &known.scores[..common]));
+            }
+        }
+        scores
+    }
+
+    /// Number of tokens.
+    pub(super) fn len(&self) -> usize {
+        self.runs.values().map(|tokens| tokens.ids.len()).sum()
+    }
+
+    /// Forgets runs that no other goes on from, least recently used first, until there are at most
+    /// `most` tokens.
+    pub(super) fn shrink(&mut self, most: usize) {
+        let mut tokens = self.len();
+        while tokens > most {
+            let leaves = self.runs.iter();
+            let leaves = leaves.filter(|(run, tokens)| **run != ROOT && tokens.children.is_empty());
+            let Some((&run, _)) = leaves.min_by_key(|(_, tokens)| tokens.used) else { return };
+            let Some(gone) = self.runs.remove(&run) else { return };
+            tokens -= gone.ids.len();
+            if let Some(parent) = self.runs.get_mut(&gone.parent) {
+                parent.children.retain(|child| *child != run);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes all runs known, with the sum of the text so far as the score of a token; returns the
+    /// number of tokens in each round.
+    fn compute(tree: &mut Prefixes) -> Vec<usize> {
+        let mut rounds = Vec::new();
+        loop {
+            let ready = tree.ready();
+            if ready.is_empty() {
+                return rounds;
+            }
+            rounds.push(ready.iter().map(|run| tree.ids(*run).len()).sum());
+            for run in ready {
+                let before = tree.ancestors(run);
+                let mut sum: u32 = before.iter().flat_map(|run| tree.ids(*run)).sum();
+                let scores = tree.ids(run).iter().map(|id| {
+                    sum += id;
+                    sum as f32
+                });
+                let scores = scores.collect();
+                tree.learn(run, Segment::new(), scores);
+            }
+        }
+    }
+
+    fn sums(ids: &[u32]) -> Vec<f32> {
+        ids.iter()
+            .scan(0, |sum, id| {
+                *sum += id;
+                Some(*sum as f32)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_texts_begin_with_is_computed_once() {
+        let prompt: Vec<u32> = (1..=20).collect();
+        let text = |rest: &[u32]| [&prompt[..], rest].concat();
+        let texts =
+            [text(&[30, 31]), text(&[40]), text(&[30, 31]), text(&[30]), text(&[30, 31, 50])];
+        let mut tree = Prefixes::default();
+        texts.iter().for_each(|text| tree.insert(text, 1000));
+        // The prompt, then both answers; the longer one behind the shorter.
+        assert_eq!(compute(&mut tree), [20, 3, 1]);
+        texts.iter().for_each(|text| assert_eq!(tree.scores(text), sums(text)));
+        // A known run is shared wherever texts part.
+        tree.insert(&[1, 2, 3, 99], 1000);
+        assert_eq!(compute(&mut tree), [1]);
+        assert_eq!(tree.scores(&[1, 2, 3, 99]), sums(&[1, 2, 3, 99]));
+        texts.iter().for_each(|text| assert_eq!(tree.scores(text), sums(text)));
+    }
+
+    #[test]
+    fn few_tokens_are_not_worth_a_pass() {
+        let mut tree = Prefixes::default();
+        let texts = [[1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 5, 7]];
+        texts.iter().for_each(|text| tree.insert(text, 1000));
+        assert_eq!(compute(&mut tree), [12]);
+        texts.iter().for_each(|text| assert_eq!(tree.scores(text), sums(text)));
+    }
+
+    #[test]
+    fn long_runs_come_in_parts() {
+        let mut tree = Prefixes::default();
+        let long: Vec<u32> = (0..25).collect();
+        tree.insert(&long, 10);
+        assert_eq!(compute(&mut tree), [10, 10, 5]);
+        assert_eq!(tree.scores(&long), sums(&long));
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let mut tree = Prefixes::default();
+        let texts = [[1, 2, 3], [1, 2, 4], [7, 8, 9]];
+        for text in &texts {
+            tree.insert(text, 10);
+            compute(&mut tree);
+        }
+        assert_eq!(tree.len(), 7);
+        tree.scores(&texts[0]);
+        tree.shrink(4);
+        assert_eq!(tree.len(), 3);
+        tree.insert(&texts[0], 10);
+        assert!(compute(&mut tree).is_empty());
+        tree.shrink(0);
+        assert_eq!(tree.len(), 0);
+        tree.insert(&texts[1], 10);
+        assert_eq!(compute(&mut tree), [3]);
+    }
+}
