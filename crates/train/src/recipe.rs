@@ -1,5 +1,6 @@
 //! The loop that every way of training shares, and what a way of training adds to it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use posttrain_model::device::in_pool;
@@ -56,6 +57,30 @@ pub trait Recipe: Send {
     fn save(&self, folder: &Path) -> Result<(), Error> {
         let _ = folder;
         Ok(())
+    }
+}
+
+/// Means over the passes of a step, as TRL takes them: of each metric over the passes that have it. Sums
+/// and shares by name.
+#[derive(Debug, Default)]
+pub(crate) struct Means(BTreeMap<String, (f64, f64)>);
+
+impl Means {
+    /// Adds the metrics of a pass with its share of the step.
+    pub(crate) fn add<N: Into<String>>(
+        &mut self,
+        share: f64,
+        metrics: impl IntoIterator<Item = (N, f64)>,
+    ) {
+        for (name, value) in metrics {
+            let (sum, shares) = self.0.entry(name.into()).or_default();
+            (*sum, *shares) = (*sum + share * value, *shares + share);
+        }
+    }
+
+    /// The means by name.
+    pub(crate) fn finish(self) -> impl Iterator<Item = (String, f64)> {
+        self.0.into_iter().map(|(name, (sum, shares))| (name, sum / shares))
     }
 }
 

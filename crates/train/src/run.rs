@@ -154,16 +154,25 @@ impl Found {
     /// As the metrics of a step; gradient norm and learning rate are the recipe's to say.
     pub fn metrics(&self, window: &Window) -> StepMetrics {
         let (nll, entropy, accuracy) = self.means();
-        let rows = window.micro_batches.iter().flat_map(|batch| batch.rows.iter().flatten());
         StepMetrics {
-            step: window.step,
-            epoch: window.epoch,
             loss: self.loss,
             nll: Some(nll),
             entropy: Some(entropy),
             mean_token_accuracy: Some(accuracy),
-            tokens: window.tokens as u64,
-            trained_tokens: window.trained_tokens as u64,
+            ..window.metrics()
+        }
+    }
+}
+
+impl Window {
+    /// What the data says of the metrics of a step.
+    pub(crate) fn metrics(&self) -> StepMetrics {
+        let rows = self.micro_batches.iter().flat_map(|batch| batch.rows.iter().flatten());
+        StepMetrics {
+            step: self.step,
+            epoch: self.epoch,
+            tokens: self.tokens as u64,
+            trained_tokens: self.trained_tokens as u64,
             rows: rows.map(ToString::to_string).collect(),
             ..StepMetrics::default()
         }

@@ -64,11 +64,12 @@ impl Weights {
         let (trainable, frozen) = (config.model.trainable.as_deref(), &config.model.frozen);
         if !adapted {
             let model = full(resumed.unwrap_or(base), base, device, &options)?;
+            let model = with_head(model, config)?;
             let model = choose(model, trainable, frozen)?;
             let kind = Kind::Full(options);
             return Ok((Self { kind, base: base.to_owned(), companions }, model));
         }
-        let mut model = Decoder::load_with(base, device, &options)?;
+        let mut model = with_head(Decoder::load_with(base, device, &options)?, config)?;
         match (lora, adapter) {
             (Some(lora), _) => model.add_adapter(ADAPTER, lora, config.training.seed)?,
             (_, Some(folder)) => model.load_adapter(folder, ADAPTER)?,
@@ -167,6 +168,14 @@ fn full(
 ) -> Result<Decoder, Error> {
     let model = Decoder::load_with(folder, device, options)?;
     Ok(model.saved_like(&Checkpoint::open(base)?))
+}
+
+/// The model with the head that the method needs; a new one follows from the seed.
+fn with_head<M: Method>(model: Decoder, config: &Settings<M>) -> Result<Decoder, Error> {
+    Ok(match config.method.head(model.config())? {
+        Some(head) => model.with_head(head, config.training.seed)?,
+        None => model,
+    })
 }
 
 /// An average that has seen one value is that value, whatever its decay.

@@ -23,6 +23,8 @@ pub struct Targets {
     /// Place of the token before, in `[batch * time]`.
     places: Vec<usize>,
     tokens: Vec<u32>,
+    /// Its own place.
+    own: Vec<usize>,
     /// Number of the text, counted through the batch.
     texts: Vec<usize>,
     /// Number of texts.
@@ -60,6 +62,7 @@ impl Targets {
                 if wanted(targets.count, index + 1, place) {
                     targets.places.push(before);
                     targets.tokens.push(batch.ids()[place]);
+                    targets.own.push(place);
                     targets.texts.push(targets.count);
                 }
             }
@@ -91,6 +94,12 @@ impl Targets {
     pub(super) fn assert_of(&self, count: usize) {
         let inside = self.places.iter().all(|&place| place < count);
         assert!(inside, "the targets are of another batch than the hidden states");
+    }
+
+    /// For each token its own place, in `[batch * time]`: where a head that scores reads it
+    /// ([`Decoder::scores`]).
+    pub fn own_places(&self) -> &[usize] {
+        &self.own
     }
 
     /// The tokens, text after text.

@@ -16,12 +16,14 @@ mod document;
 mod memory;
 mod model;
 mod preference;
+mod reward;
 mod sft;
 mod training;
 
 use std::path::Path;
 
 use posttrain_model::adapter::LoraConfig;
+use posttrain_model::config::{Config, Head};
 use posttrain_model::quant::Quantization;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,7 @@ pub use data::{DataArguments, Paths};
 pub use document::Document;
 pub use model::{DtypeChoice, ModelArguments};
 pub use preference::{PreferenceArguments, PreferenceConfig};
+pub use reward::{RewardArguments, RewardConfig, RewardKind};
 pub use sft::{LossType, SftArguments};
 pub use training::{Resume, TrainingArguments, When};
 
@@ -63,10 +66,23 @@ pub type SftConfig = Settings<SftArguments>;
 
 /// The section of a file that says what is learned from the rows.
 pub trait Method: Default + Serialize + DeserializeOwned {
-    /// PEFT's name of the task, which goes into an adapter's configuration.
-    const TASK_TYPE: &'static str;
     /// The learning rate where the file has none.
     const LEARNING_RATE: f64;
+
+    /// PEFT's name of the task, which goes into an adapter's configuration.
+    fn task_type(&self) -> &'static str {
+        "CAUSAL_LM"
+    }
+
+    /// The head that a checkpoint of this configuration needs and does not have; it starts with random
+    /// weights.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it does not follow from the settings.
+    fn head(&self, model: &Config) -> Result<Option<Head>, Error> {
+        let _ = model;
+        Ok(None)
+    }
 
     /// Checks the section, and what depends on others.
     ///
@@ -117,7 +133,7 @@ impl<M: Method> Settings<M> {
         document.finish()?;
         if let Some(lora) = &mut config.peft.lora {
             // What is trained here; PEFT's automatic classes ask for it.
-            lora.task_type.get_or_insert_with(|| M::TASK_TYPE.into());
+            lora.task_type.get_or_insert_with(|| config.method.task_type().into());
         }
         config.validate()?;
         Ok(config)

@@ -59,7 +59,6 @@ impl Default for PreferenceArguments {
 }
 
 impl Method for PreferenceArguments {
-    const TASK_TYPE: &'static str = "CAUSAL_LM";
     const LEARNING_RATE: f64 = 1e-6;
 
     fn validate(&self, settings: &Settings<Self>) -> Result<(), Error> {

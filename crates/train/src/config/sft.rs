@@ -104,7 +104,6 @@ impl SftArguments {
 }
 
 impl Method for SftArguments {
-    const TASK_TYPE: &'static str = "CAUSAL_LM";
     const LEARNING_RATE: f64 = 2e-5;
 
     fn validate(&self, settings: &SftConfig) -> Result<(), Error> {

@@ -15,6 +15,8 @@ pub enum Reason {
     NoTrainedToken,
     /// Truncation took all trained tokens.
     TruncatedAway,
+    /// It is longer than `max_length`, and nothing may be cut.
+    TooLong,
     /// Two tokens of beginning.
     DoubleBos,
     /// The template or the tokenizer refused the row.
@@ -31,6 +33,7 @@ impl Reason {
         match self {
             Self::NoTrainedToken => "no_trained_token",
             Self::TruncatedAway => "truncated_away",
+            Self::TooLong => "too_long",
             Self::DoubleBos => "double_bos",
             Self::Encoding => "encoding",
             Self::SameAnswers => "same_answers",
@@ -50,6 +53,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::NoTrainedToken => "no trained token",
             Self::TruncatedAway => "no trained token left by truncation",
+            Self::TooLong => "longer than max_length",
             Self::DoubleBos => "two tokens of beginning",
             Self::Encoding => "refused by the template or the tokenizer",
             Self::SameAnswers => "answers of the same tokens",

@@ -34,6 +34,7 @@ pub(crate) use encode::{each_row, nothing_left};
 pub use encode::{encode, encode_answers};
 
 pub(crate) use hash::fold;
+pub(crate) use tokenize::Refused;
 pub use lengths::{Bar, Lengths};
 pub use marked::{MarkedPiece, MarkedSample, Marks};
 pub use order::SamplingStrategy;

@@ -43,6 +43,9 @@ pub struct RowOptions {
     pub completion_only_loss: bool,
     /// The token behind raw texts and completions, where it is not the tokenizer's.
     pub eos_token: Option<String>,
+    /// Whether a row that is longer than `max_length` is one that cannot be trained on, and not
+    /// truncated.
+    pub whole: bool,
     /// What happens to a row that cannot be trained on.
     pub bad_rows: BadRows,
     /// How rows will be packed. Where packing itself cuts them ([`Packing::BfdSplit`],
@@ -56,6 +59,7 @@ impl Default for RowOptions {
             chat: EncodeOptions { max_length: Some(1024), ..EncodeOptions::default() },
             completion_only_loss: true,
             eos_token: None,
+            whole: false,
             bad_rows: BadRows::Error,
             packing: None,
         }

@@ -210,6 +210,10 @@ impl<'a> Encoder<'a> {
             let detail = format!("none of its {} tokens is trained", ids.len());
             return Err(Refused::new(Reason::NoTrainedToken, detail));
         }
+        if let Some(max) = self.max_length.filter(|&max| self.options.whole && max < ids.len()) {
+            let detail = format!("{} tokens, max_length is {max}: raise it or drop the row", ids.len());
+            return Err(Refused::new(Reason::TooLong, detail));
+        }
         let cut = self.truncate(&mut ids, &mut trained);
         if self.targets(&trained) == 0 {
             let detail = format!(

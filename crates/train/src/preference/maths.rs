@@ -11,7 +11,7 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
 }
 
 /// log(1 + eˣ) = −log s(−x); its slope is s(x).
-pub(super) fn softplus(x: f64) -> f64 {
+pub(crate) fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 

@@ -6,7 +6,6 @@
 //!
 //! with a loss of [`PreferenceLoss`]. Full, LoRA and QLoRA are this recipe on other weights.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -23,7 +22,7 @@ use crate::checkpoint::read_json;
 use crate::config::PreferenceConfig;
 use crate::data::{Batches, MicroBatch, Window};
 use crate::error::Error;
-use crate::recipe::{Recipe, train};
+use crate::recipe::{Means, Recipe, train};
 use crate::run::{Found, Run};
 use crate::sft::noise;
 use crate::watch::{EvalMetrics, Extras, RunInfo, StepMetrics};
@@ -237,22 +236,6 @@ impl Alignment<'_> {
     }
 }
 
-/// Means over the passes of a step, as TRL takes them: of each metric over the passes that have it. Sums
-/// and shares by name.
-#[derive(Default)]
-struct Means(BTreeMap<String, (f64, f64)>);
-
-const ACCURACY: &str = "mean_token_accuracy";
-
-impl Means {
-    fn add(&mut self, share: f64, metrics: Vec<(String, f64)>) {
-        for (name, value) in metrics {
-            let (sum, shares) = self.0.entry(name).or_default();
-            (*sum, *shares) = (*sum + share * value, *shares + share);
-        }
-    }
-}
-
 /// The answers of the first text of each row.
 fn firsts(batch: &posttrain_model::Batch, all: Vec<Answer>) -> Vec<Answer> {
     let starts = batch.texts().iter().scan(0, |end, row| {
@@ -271,21 +254,17 @@ impl Recipe for Alignment<'_> {
     ) -> Result<StepMetrics, Error> {
         let rows = |micro: &MicroBatch| micro.batch.texts().len() as f64;
         let total: f64 = window.micro_batches.iter().map(rows).sum();
-        let (mut found, mut means) = (Found::default(), Means::default());
+        let (mut found, mut means, mut accuracy) = (Found::default(), Means::default(), 0.0);
         for (pass, micro) in window.micro_batches.iter().enumerate() {
             let noise = self.seed.map(|seed| noise(seed, window.step, pass, None));
             let share = rows(micro) / total;
             let passed = self.learn_pass(model, micro, share, noise, gradients)?;
             found += Found { loss: share * passed.loss, ..passed.found };
             means.add(share, self.metrics(&passed.scores));
-            means.add(share, vec![(ACCURACY.into(), self.accuracy(&passed.scores))]);
+            accuracy += share * self.accuracy(&passed.scores);
         }
-        let mut extra = means.0;
-        let accuracy = extra.remove(ACCURACY).map(|(sum, share)| sum / share);
-        let extra = extra.into_iter().map(|(name, (sum, share))| (name, sum / share));
-        let step = found.metrics(window);
-        let (mean_token_accuracy, extra) = (accuracy, Extras::new(extra)?);
-        Ok(StepMetrics { nll: None, mean_token_accuracy, extra, ..step })
+        let (extra, mean_token_accuracy) = (Extras::new(means.finish())?, Some(accuracy));
+        Ok(StepMetrics { nll: None, mean_token_accuracy, extra, ..found.metrics(window) })
     }
 
     fn evaluate(

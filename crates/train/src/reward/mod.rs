@@ -35,8 +35,11 @@ mod diagram;
 mod html;
 mod length;
 mod order;
+mod outcome;
+mod process;
 mod report;
 mod share;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -48,8 +51,11 @@ pub use calibration::{Bin, Calibration, brier};
 pub use diagram::{histogram, reliability};
 pub use length::LengthBaseline;
 pub use order::PairOrder;
+pub use outcome::{outcome_reward, score_pairs};
+pub use process::{StepRow, encode_steps, process_reward, score_steps};
 pub use report::{Bucket, Measures, SCORES_HTML, SCORES_JSON, ScoreReport};
 pub use share::Share;
+pub use steps::{ScoredStep, StepBucket, StepMeasures, StepReport};
 
 /// The scores of the two answers to one prompt, and how long these are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,146 @@
+//! Reward models: one score for an answer, or one for each of its steps.
+
+use posttrain_model::config::{Config, Head};
+use posttrain_model::reward::Convention;
+use serde::{Deserialize, Serialize};
+
+use super::{Method, Settings};
+use crate::Error;
+use crate::data::{BatchOptions, RowOptions, SamplingStrategy};
+use crate::preference::BradleyTerry;
+
+/// The settings of training a reward model.
+pub type RewardConfig = Settings<RewardArguments>;
+
+/// The section of reward models.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RewardArguments {
+    /// What is scored.
+    pub kind: RewardKind,
+    /// Of an outcome model: how strongly rewards are held around 0.
+    pub center_rewards_coefficient: Option<f64>,
+    /// Of a process model: how steps are marked and read, by its name or with what differs from the
+    /// defaults. A head that tells makes it needless.
+    pub convention: Option<Convention>,
+    /// The order of the rows.
+    pub train_sampling_strategy: SamplingStrategy,
+    /// Shuffles the rows once, before everything else.
+    pub shuffle_dataset: bool,
+    /// Trains with the dropout of adapters, which TRL switches off.
+    pub dropout: bool,
+}
+
+/// What a reward model scores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardKind {
+    /// Whole answers, learned from pairs.
+    #[default]
+    Outcome,
+    /// Every step, learned from labelled steps.
+    Process,
+}
+
+impl RewardArguments {
+    /// The convention of a process model: that of the configuration, or of the head of the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where neither says it.
+    pub fn convention(&self, model: &Config) -> Result<Convention, Error> {
+        self.convention.clone().or_else(|| Convention::of(model)).ok_or_else(|| {
+            let expected = format!("one of {}", Convention::NAMES.join(", "));
+            Error::config("convention", "missing, and the checkpoint does not tell", expected)
+        })
+    }
+
+    /// The loss of an outcome model.
+    pub fn bradley_terry(&self) -> BradleyTerry {
+        BradleyTerry { center_rewards_coefficient: self.center_rewards_coefficient }
+    }
+}
+
+impl Method for RewardArguments {
+    const LEARNING_RATE: f64 = 1e-4;
+
+    fn task_type(&self) -> &'static str {
+        match (self.kind, &self.convention) {
+            (RewardKind::Outcome, _) => "SEQ_CLS",
+            (RewardKind::Process, Some(Convention::MathShepherd(_) | Convention::Rlhflow(_))) => {
+                "CAUSAL_LM"
+            }
+            (RewardKind::Process, _) => "TOKEN_CLS",
+        }
+    }
+
+    fn head(&self, model: &Config) -> Result<Option<Head>, Error> {
+        if self.kind == RewardKind::Outcome {
+            let scores = model.head.labels() == Some(1);
+            return Ok((!scores).then_some(Head::Sequence { labels: 1 }));
+        }
+        if Convention::of(model).is_some_and(|own| self.convention.is_none() || self.fits(&own)) {
+            return Ok(None);
+        }
+        Ok(match self.convention(model)? {
+            Convention::MathShepherd(_) | Convention::Rlhflow(_) => None,
+            Convention::Skywork(_) => {
+                let lm_head = !model.tie_word_embeddings;
+                Some(Head::Value { lm_head, prefixed: false })
+            }
+            Convention::QwenMath(_) => Some(Head::Perceptron { labels: 2, lm_head: false }),
+            Convention::Trl(_) => Some(Head::Token { labels: 2, bias: true }),
+        })
+    }
+
+    fn validate(&self, _: &Settings<Self>) -> Result<(), Error> {
+        self.bradley_terry().validate()?;
+        match self.kind {
+            RewardKind::Outcome if self.convention.is_some() => {
+                let expected = "nothing with `kind: outcome`: it is how steps are marked";
+                Err(Error::config("convention", "given", expected))
+            }
+            RewardKind::Process if self.center_rewards_coefficient.is_some() => {
+                let expected = "nothing with `kind: process`: it is of pairs";
+                Err(Error::config("center_rewards_coefficient", "given", expected))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RewardArguments {
+    /// Whether the convention of a head is the one that is asked for.
+    fn fits(&self, own: &Convention) -> bool {
+        self.convention.as_ref().is_some_and(|asked| asked.name() == own.name())
+    }
+}
+
+impl RewardConfig {
+    /// How pairs become token ids. An answer that is too long is no row: its end, where it is scored,
+    /// would be lost.
+    pub fn row_options(&self) -> RowOptions {
+        let mut options = RowOptions { whole: true, ..RowOptions::default() };
+        options.chat.max_length = Some(self.data.max_length);
+        options.chat.turns = posttrain_chat::TrainedTurns::Everything;
+        options.bad_rows = self.data.untrained_rows;
+        options
+    }
+
+    /// How rows become batches.
+    pub fn batch_options(&self) -> BatchOptions {
+        BatchOptions {
+            shuffle_dataset: self.method.shuffle_dataset,
+            train_sampling_strategy: self.method.train_sampling_strategy,
+            ..self.training.batch_options(self.data.max_length)
+        }
+    }
+
+    /// How validation rows become batches.
+    pub fn eval_batch_options(&self) -> BatchOptions {
+        BatchOptions {
+            per_device_train_batch_size: self.training.per_device_eval_batch_size,
+            gradient_accumulation_steps: 1,
+            ..self.batch_options()
+        }
+    }
+}
