@@ -1,5 +1,5 @@
 //! What several tests need: the fixtures, and an observer that remembers.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, clippy::print_stdout, reason = "each test uses a part of it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,4 +127,42 @@ pub(crate) fn named<'a>(
     name: &str,
 ) -> &'a [f32] {
     found.get(name).unwrap_or_else(|| panic!("no trained weight {name} among {:?}", found.keys()))
+}
+
+/// The rows of a fixture.
+pub(crate) fn lines(path: &str) -> Vec<Value> {
+    let text = fs::read_to_string(fixtures().join(path)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Token ids of a row.
+pub(crate) fn ids(row: &Value, key: &str) -> Vec<u32> {
+    row[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// Within 1e-4 of the number, or of `scale` where that is more.
+pub(crate) fn close(found: f64, expected: f64, scale: f64, what: &str) {
+    let distance = (found - expected).abs() / expected.abs().max(scale);
+    assert!(distance <= 1e-4, "{what}: {found}, not {expected} ({distance:.1e})");
+}
+
+/// Trained weights within a thousandth of the largest of each tensor of a fixture; PEFT's keys may say
+/// which adapter.
+pub(crate) fn same_weights(model: &Decoder, path: &Path) {
+    let found: std::collections::BTreeMap<_, _> = weights(model).into_iter().collect();
+    let file = fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+    for (tensor, view) in file.tensors() {
+        let numbers = view.data().chunks_exact(4);
+        let expected: Vec<f32> =
+            numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+        let name = tensor.trim_start_matches("base_model.model.").replace(".default", "");
+        let scale = expected.iter().fold(0f32, |scale, x| scale.max(x.abs()));
+        let found = named(&found, &name);
+        let distance =
+            found.iter().zip(&expected).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+        let what = format!("{}: {tensor} is off by {:.1e}", path.display(), distance / scale);
+        println!("{what}");
+        assert!(distance <= 1e-3 * scale, "{what}");
+    }
 }
