@@ -5,11 +5,11 @@ use std::path::Path;
 
 use posttrain::chat::{ChatTokenizer, JsonChat};
 use posttrain::data::{self, Body, Example};
+use posttrain::train::Error as TrainError;
 use posttrain::train::config::{DataArguments, Paths};
 use posttrain::train::data::{
     AnswerRow, Answers, RowCounts, RowId, RowKind, RowOptions, encode_answers,
 };
-use posttrain::train::Error as TrainError;
 
 use crate::rows::{answered, fault, id, with_rows};
 

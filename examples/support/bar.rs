@@ -35,7 +35,8 @@ impl Observer for Bar {
 
     fn progress(&mut self, what: &str, done: u64, total: u64) -> Result<(), Error> {
         if self.0.length() != Some(total) {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").expect("a style");
+            let style =
+                ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").expect("a style");
             self.0 = ProgressBar::new(total).with_style(style).with_message(what.to_owned());
         }
         self.0.set_position(done);

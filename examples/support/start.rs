@@ -95,8 +95,7 @@ pub(crate) fn sets<M: Method, S: Set>(
     let out = &training.output_dir;
     let (rows, mut counts) = read(&data.data, &out.join("bad_rows.jsonl"))?;
     let (train, validation) = if !data.eval_data.as_slice().is_empty() {
-        let (validation, of_validation) =
-            read(&data.eval_data, &out.join("bad_eval_rows.jsonl"))?;
+        let (validation, of_validation) = read(&data.eval_data, &out.join("bad_eval_rows.jsonl"))?;
         let report = report(&validation, &of_validation);
         eprintln!("validation\n{}", report.text(marks()));
         save(&out.join("eval_data_report.json"), &serde_json::to_vec_pretty(&report)?)?;

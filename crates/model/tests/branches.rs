@@ -45,7 +45,10 @@ fn as_in_rows_of_their_own() {
         let model = Decoder::load_with(
             models().join(&case),
             &device(),
-            &LoadOptions { dtype: Some(posttrain_model::checkpoint::Dtype::F32), ..Default::default() },
+            &LoadOptions {
+                dtype: Some(posttrain_model::checkpoint::Dtype::F32),
+                ..Default::default()
+            },
         )
         .unwrap();
         let texts = texts();

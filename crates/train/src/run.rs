@@ -19,8 +19,8 @@ use crate::optim::{Ema, Optimizer, OptimizerConfig};
 use crate::recipe::Recipe;
 use crate::resume::changed;
 use crate::watch::{
-    Checkpoint, Detector, METRICS, Observer, RunInfo, Selection, SelectionState,
-    StepMetrics, Stop, Summary, flops_per_token,
+    Checkpoint, Detector, METRICS, Observer, RunInfo, Selection, SelectionState, StepMetrics, Stop,
+    Summary, flops_per_token,
 };
 use crate::weights::Weights;
 

@@ -268,7 +268,7 @@ fn the_report_says_what_will_be_trained() {
         ]
     );
     // `<|im_end|>` is no stop token of this tokenizer, `</s>` is: three turns that end wrongly.
-    assert!(!report.stop_token_trained);
+    assert_eq!(report.stop_token_trained, Some(false));
     let warnings = report.warnings();
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert!(warnings[0].starts_with("no stop token is trained in any row"));

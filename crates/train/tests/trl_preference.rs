@@ -194,7 +194,8 @@ fn dpo_of_all_weights() {
 
 #[test]
 fn dpo_with_layers_computed_anew_and_the_reference_computed_before() {
-    let extra = [("gradient_checkpointing", json!(true)), ("precompute_ref_log_probs", json!(true))];
+    let extra =
+        [("gradient_checkpointing", json!(true)), ("precompute_ref_log_probs", json!(true))];
     compare("dpo", &extra);
 }
 
@@ -265,7 +266,8 @@ fn encoded_as_by_trl() {
         ("texts.jsonl", "encoded_texts.jsonl", &["chosen", "rejected"]),
         ("unpaired.jsonl", "encoded_kto.jsonl", &["completion"]),
     ] {
-        let (found, expected) = (encoded(file, answers, 512), lines(&format!("{FOLDER}/{expected}")));
+        let (found, expected) =
+            (encoded(file, answers, 512), lines(&format!("{FOLDER}/{expected}")));
         assert_eq!(found.len(), expected.len(), "{file}");
         for (row, expected) in expected.iter().enumerate() {
             for (index, answer) in found.row(row).zip(answers) {

@@ -9,7 +9,9 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use posttrain_chat::{ChatTokenizer, JsonChat, TrainedTurns};
-use posttrain_core::{Conversation, Message, Prompt, Reward, Sample as RewardSample, StepReward, StepSample};
+use posttrain_core::{
+    Conversation, Message, Prompt, Reward, Sample as RewardSample, StepReward, StepSample,
+};
 use posttrain_model::Decoder;
 use posttrain_model::reward::{
     Convention, ProcessRewardModel, RewardModel, RewardOptions, RewardTokenizer, Trl,
@@ -130,7 +132,8 @@ fn outcome(name: &str, with_margin: bool) {
 
     // As it is saved, it scores rows that it has not seen as TRL's.
     weights.save_final(&model, folder.path()).unwrap();
-    let model = RewardModel::load_with(folder.path(), &device(), &RewardOptions::default()).unwrap();
+    let model =
+        RewardModel::load_with(folder.path(), &device(), &RewardOptions::default()).unwrap();
     let (columns, held_out) = (serde_json::Map::new(), lines(&format!("{FOLDER}/held_out.jsonl")));
     for (row, expected) in held_out.iter().zip(case["held_out"].as_array().unwrap()) {
         let mut messages: Vec<Message> = serde_json::from_value(row["messages"].clone()).unwrap();
@@ -194,7 +197,8 @@ fn process_of_labelled_steps() {
     let convention = config.method.convention(model.config()).unwrap();
     assert_eq!(convention, Convention::Trl(Trl::default()));
     let tokenizer = RewardTokenizer::from_model(&base).unwrap();
-    let rows = (1..).zip(steps("stepwise.jsonl")).map(|(line, row)| Ok((RowId::new("s", line), row)));
+    let rows =
+        (1..).zip(steps("stepwise.jsonl")).map(|(line, row)| Ok((RowId::new("s", line), row)));
     let (rows, _) = encode_steps(rows, &tokenizer, &convention, &config, &mut |_| {}).unwrap();
     let expected = lines(&format!("{FOLDER}/encoded_prm.jsonl"));
     assert_eq!(rows.len(), expected.len());

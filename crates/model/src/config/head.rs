@@ -170,7 +170,7 @@ impl Config {
     }
 
     /// The same decoder under another head, also in the `config.json` to be written.
-    pub(crate) fn with_head(&self, head: Head) -> Result<Self, Error> {
+    pub fn with_head(&self, head: Head) -> Result<Self, Error> {
         let refuse = |found: String, expected: String| {
             Err(Error::Input { what: "the head".into(), found, expected })
         };

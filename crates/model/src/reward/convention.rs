@@ -69,6 +69,18 @@ impl Convention {
         }
     }
 
+    /// The head that it reads; `None` of those that read a language model's tokens.
+    pub fn head(&self, config: &Config) -> Option<Head> {
+        match self {
+            Self::MathShepherd(_) | Self::Rlhflow(_) => None,
+            Self::Skywork(_) => {
+                Some(Head::Value { lm_head: !config.tie_word_embeddings, prefixed: false })
+            }
+            Self::QwenMath(_) => Some(Head::Perceptron { labels: 2, lm_head: false }),
+            Self::Trl(_) => Some(Head::Token { labels: 2, bias: true }),
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {

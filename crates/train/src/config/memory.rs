@@ -26,6 +26,8 @@ impl<M: Method> Settings<M> {
         longest: usize,
         cpu: bool,
     ) -> Result<String, Error> {
+        let headed = self.method.head(model)?.map(|head| model.with_head(head)).transpose()?;
+        let model = headed.as_ref().unwrap_or(model);
         let settings = self.memory_settings(model, stored, longest, cpu)?;
         let limit = self.training.device_memory.or_else(|| host_memory().filter(|_| cpu));
         Plan::text(model, &settings, limit)

@@ -81,7 +81,10 @@ impl Method for PreferenceArguments {
                 return refuse("sync_ref_model", "neither `ref_model` nor computing it before");
             }
             if settings.peft.lora.is_some() || settings.model.adapter.is_some() {
-                return refuse("sync_ref_model", "full fine-tuning: an adapter's base stays as it is");
+                return refuse(
+                    "sync_ref_model",
+                    "full fine-tuning: an adapter's base stays as it is",
+                );
             }
             let alpha = self.ref_model_mixup_alpha;
             if !(alpha > 0.0 && alpha < 1.0) {
@@ -92,9 +95,10 @@ impl Method for PreferenceArguments {
             }
         }
         let batch = settings.training.per_device_train_batch_size;
-        let rows = settings.training.per_device_train_batch_size.min(
-            settings.training.per_device_eval_batch_size,
-        );
+        let rows = settings
+            .training
+            .per_device_train_batch_size
+            .min(settings.training.per_device_eval_batch_size);
         match &self.loss {
             PreferenceLoss::Kto(kto) if kto.loss_type == KtoType::Kto && rows < 2 => {
                 let expected = "at least 2, in training and evaluation, for kto: the reference point is \
@@ -107,7 +111,8 @@ impl Method for PreferenceArguments {
                 refuse("precompute_ref_log_probs", "false for kto: each pass has pairs of its own")
             }
             PreferenceLoss::Dpo(dpo) if batch < 2 && dpo.loss_type.iter().any(sorts) => {
-                let expected = "at least 2 for aot and aot_unpaired, which compare the pairs of a pass";
+                let expected =
+                    "at least 2 for aot and aot_unpaired, which compare the pairs of a pass";
                 Err(Error::config("per_device_train_batch_size", batch, expected))
             }
             _ => Ok(()),

@@ -81,15 +81,7 @@ impl Method for RewardArguments {
         if Convention::of(model).is_some_and(|own| self.convention.is_none() || self.fits(&own)) {
             return Ok(None);
         }
-        Ok(match self.convention(model)? {
-            Convention::MathShepherd(_) | Convention::Rlhflow(_) => None,
-            Convention::Skywork(_) => {
-                let lm_head = !model.tie_word_embeddings;
-                Some(Head::Value { lm_head, prefixed: false })
-            }
-            Convention::QwenMath(_) => Some(Head::Perceptron { labels: 2, lm_head: false }),
-            Convention::Trl(_) => Some(Head::Token { labels: 2, bias: true }),
-        })
+        Ok(self.convention(model)?.head(model))
     }
 
     fn validate(&self, _: &Settings<Self>) -> Result<(), Error> {

@@ -100,7 +100,6 @@ impl SftArguments {
             }
         }
     }
-
 }
 
 impl Method for SftArguments {

@@ -286,9 +286,9 @@ impl Batches {
         match self.options.train_sampling_strategy {
             SamplingStrategy::Random => random(),
             SamplingStrategy::Sequential => (0..count as u32).collect(),
-            SamplingStrategy::GroupByLength => grouped(random(), self.window(), |sequence| {
-                self.source.length(sequence as usize)
-            }),
+            SamplingStrategy::GroupByLength => {
+                grouped(random(), self.window(), |sequence| self.source.length(sequence as usize))
+            }
         }
     }
 }

@@ -34,7 +34,6 @@ pub(crate) use encode::{each_row, nothing_left};
 pub use encode::{encode, encode_answers};
 
 pub(crate) use hash::fold;
-pub(crate) use tokenize::Refused;
 pub use lengths::{Bar, Lengths};
 pub use marked::{MarkedPiece, MarkedSample, Marks};
 pub use order::SamplingStrategy;
@@ -44,3 +43,4 @@ pub use report::{DataReport, PackingReport, SetSize};
 pub use row::{AnswerRow, BadRows, Row, RowOptions};
 pub use sample::{RowId, Sample, Samples};
 pub use split::{Split, answers_without_validation, split, split_answers, without_validation};
+pub(crate) use tokenize::Refused;

@@ -26,8 +26,8 @@ pub struct DataReport {
     #[serde(flatten)]
     pub counts: RowCounts,
     /// Whether some row trains a token that ends a generation. A model that never sees one trained
-    /// does not learn to stop.
-    pub stop_token_trained: bool,
+    /// does not learn to stop. None where nothing learns to write.
+    pub stop_token_trained: Option<bool>,
     /// The rows to validate on.
     pub validation: Option<SetSize>,
     /// How the rows share sequences.
@@ -69,7 +69,7 @@ impl DataReport {
             trained_tokens: samples.trained_tokens(),
             lengths: Lengths::new(samples),
             counts: counts.clone(),
-            stop_token_trained: counts.stop_trained > 0,
+            stop_token_trained: Some(counts.stop_trained > 0),
             validation: None,
             packing: None,
             answers: None,
@@ -94,6 +94,12 @@ impl DataReport {
         }
     }
 
+    /// Of a model that scores and does not write.
+    #[must_use]
+    pub fn of_scores(self) -> Self {
+        Self { stop_token_trained: None, ..self }
+    }
+
     /// With the rows to validate on.
     #[must_use]
     pub fn with_validation(self, samples: &Samples) -> Self {
@@ -114,7 +120,7 @@ impl DataReport {
     /// What should be looked at before training: one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut all = Vec::new();
-        if !self.stop_token_trained {
+        if self.stop_token_trained == Some(false) {
             all.push(
                 "no stop token is trained in any row: the model will not learn to stop".into(),
             );

@@ -126,11 +126,7 @@ pub fn answers_without_validation(
 }
 
 /// For each row of the one set a row of the other that is the same.
-fn twins(
-    rows: &[u64],
-    others: &[u64],
-    same: impl Fn(usize, usize) -> bool,
-) -> Vec<Option<usize>> {
+fn twins(rows: &[u64], others: &[u64], same: impl Fn(usize, usize) -> bool) -> Vec<Option<usize>> {
     let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
     for (index, hash) in others.iter().enumerate() {
         known.entry(*hash).or_default().push(index);

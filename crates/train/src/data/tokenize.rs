@@ -211,7 +211,8 @@ impl<'a> Encoder<'a> {
             return Err(Refused::new(Reason::NoTrainedToken, detail));
         }
         if let Some(max) = self.max_length.filter(|&max| self.options.whole && max < ids.len()) {
-            let detail = format!("{} tokens, max_length is {max}: raise it or drop the row", ids.len());
+            let detail =
+                format!("{} tokens, max_length is {max}: raise it or drop the row", ids.len());
             return Err(Refused::new(Reason::TooLong, detail));
         }
         let cut = self.truncate(&mut ids, &mut trained);

@@ -129,9 +129,9 @@ impl Scores {
             let range = start..start + texts;
             start += texts;
             let scored = self.values[range.clone()].iter().all(|values| !values.is_empty());
-            let rewards = range.clone().map(|text| {
-                if scored { self.values[text][0] } else { (range.end - text) as f64 }
-            });
+            let rewards = range
+                .clone()
+                .map(|text| if scored { self.values[text][0] } else { (range.end - text) as f64 });
             Group { answers: self.policy[range.clone()].to_vec(), rewards: rewards.collect() }
         };
         self.rows.iter().map(group).collect()

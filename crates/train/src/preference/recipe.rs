@@ -208,9 +208,9 @@ impl Alignment<'_> {
     fn accuracy(&self, scores: &Scores) -> f64 {
         let better = scores.better(self.loss.rows());
         let all = scores.policy.iter().zip(&scores.top1).zip(better);
-        let (right, tokens) = all.filter(|(_, better)| *better).fold((0, 0), |sums, (text, _)| {
-            (sums.0 + text.1, sums.1 + text.0.tokens)
-        });
+        let (right, tokens) = all
+            .filter(|(_, better)| *better)
+            .fold((0, 0), |sums, (text, _)| (sums.0 + text.1, sums.1 + text.0.tokens));
         right as f64 / tokens.max(1) as f64
     }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use posttrain_model::checkpoint::resolve;
 use posttrain_model::{Batch, Decoder, LoadOptions, Targets};
 
+use super::Answer;
 use super::stored::{Origin, Stored, Sums, checksum, rows};
 use super::tokens::{answers, logprobs};
-use super::Answer;
 use crate::config::PreferenceConfig;
 use crate::data::{Batches, MicroBatch};
 use crate::error::Error;

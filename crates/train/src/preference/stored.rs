@@ -132,9 +132,9 @@ fn of_file(path: &Path) -> Result<u64, Error> {
         if filled == 0 {
             return Ok(hash);
         }
-        let words = buffer[..filled].chunks(8).map(|bytes| {
-            bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))
-        });
+        let words = buffer[..filled]
+            .chunks(8)
+            .map(|bytes| bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)));
         hash = fold(hash ^ filled as u64, words);
     }
 }
@@ -153,16 +153,22 @@ mod tests {
         Stored { sets: sets.clone() }.write(&path, &origin("a")).unwrap();
         assert_eq!(Stored::read(&path, &origin("a")).unwrap().unwrap().sets, sets);
         let stale = Stored::read(&path, &origin("b")).unwrap_err().to_string();
-        assert!(stale.contains("the model has the checksum b, and the file was made of a"), "{stale}");
+        assert!(
+            stale.contains("the model has the checksum b, and the file was made of a"),
+            "{stale}"
+        );
         fs::write(&path, "half").unwrap();
-        assert!(Stored::read(&path, &origin("a")).unwrap_err().to_string().contains("not readable"));
+        assert!(
+            Stored::read(&path, &origin("a")).unwrap_err().to_string().contains("not readable")
+        );
     }
 
     #[test]
     fn every_byte_of_weights_and_settings_counts() {
         let folder = tempfile::tempdir().unwrap();
         let of = |settings| checksum(&[folder.path()], settings).unwrap();
-        let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
+        let write =
+            |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
         write("model.safetensors", &[7; 2_000_000]);
         let first = of("f32");
         assert_eq!(first, of("f32"));

@@ -138,7 +138,8 @@ impl Recipe for Process<'_> {
         let (mut loss, mut right) = (0.0, 0);
         for (pass, micro) in window.micro_batches.iter().enumerate() {
             let noise = self.seed.map(|seed| noise(seed, window.step, pass, None));
-            let (places, labels, reading) = (micro.targets.own_places(), labels(micro), self.reading);
+            let (places, labels, reading) =
+                (micro.targets.own_places(), labels(micro), self.reading);
             let (batch, activations) = (&micro.batch, self.activations);
             model.backward(batch, noise, activations, gradients, |hidden, gradients| {
                 let odds = numbers(reading.log_odds(model, hidden.clone(), places));
@@ -184,11 +185,7 @@ impl Recipe for Process<'_> {
 ///
 /// # Errors
 /// [`Error::Model`] for rows that the model cannot take, [`Error::Data`] for scores that are not finite.
-pub fn score_steps(
-    model: &Decoder,
-    rows: &Batches,
-    reading: Reading,
-) -> Result<StepReport, Error> {
+pub fn score_steps(model: &Decoder, rows: &Batches, reading: Reading) -> Result<StepReport, Error> {
     StepReport::new(&scored(model, rows, reading)?.0)
 }
 
