@@ -30,7 +30,7 @@ impl ScoreReport {
             "<h2>By length</h2><table class=\"numbers\"><tr><th>tokens of both answers</th>",
         );
         let names = self.all.cells().map(|(name, _)| name);
-        for name in names.into_iter().chain(["the longer is better"]) {
+        for name in names.into_iter().chain(["the longer is better", "model, better is shorter"]) {
             _ = write!(out, "<th>{name}</th>");
         }
         out.push_str("</tr>");
@@ -39,7 +39,9 @@ impl ScoreReport {
             for (_, value) in bucket.measures.cells() {
                 _ = write!(out, "<td>{value}</td>");
             }
-            _ = write!(out, "<td>{}</td></tr>", bucket.longer);
+            let shorter = bucket.length.model_where_shorter.map(|share| share.to_string());
+            let shorter = shorter.unwrap_or_default();
+            _ = write!(out, "<td>{}</td><td>{shorter}</td></tr>", bucket.length.longer);
         }
         out.push_str("</table>");
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::{BINS, brier_of_pairs};
-use super::{Calibration, LengthBaseline, PairOrder, ScoredPair, Share, auc, by_length};
+use super::{Calibration, LengthBaseline, PairOrder, ScoredPair, auc, by_length};
 use crate::checkpoint::write_file;
 use crate::error::Error;
 use crate::watch::words::percent;
@@ -44,8 +44,8 @@ pub struct Bucket {
     pub to: usize,
     /// What is measured of them.
     pub measures: Measures,
-    /// How often the better answer of these is the longer one.
-    pub longer: Share,
+    /// What length says by itself within the bucket.
+    pub length: LengthBaseline,
 }
 
 /// The scores of a reward model in numbers. Serialises to JSON, displays as text, and makes HTML.
@@ -105,7 +105,7 @@ impl ScoreReport {
                 from: pairs.first()?.tokens(),
                 to: pairs.last()?.tokens(),
                 measures: Measures::of(&pairs)?,
-                longer: LengthBaseline::of(&pairs)?.longer,
+                length: LengthBaseline::of(&pairs)?,
             })
         };
         Ok(Self {
@@ -182,7 +182,7 @@ impl fmt::Display for ScoreReport {
             for (name, value) in bucket.measures.cells() {
                 write!(f, "  {name} {value}")?;
             }
-            writeln!(f, "  longer is better {}", percent(bucket.longer.value))?;
+            writeln!(f, "  longer is better {}", percent(bucket.length.longer.value))?;
         }
         f.write_str(&self.length.verdict())
     }

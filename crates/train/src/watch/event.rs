@@ -439,6 +439,23 @@ mod tests {
         let text = serde_json::to_string(&warning).unwrap();
         assert!(text.starts_with(r#"{"kind":"loss_spike","step":7,"loss":9.5"#), "{text}");
         assert_eq!(serde_json::from_str::<Warning>(&text).unwrap(), warning);
+        let displaced = Warning::LikelihoodDisplacement {
+            step: 120,
+            steps: 100,
+            margins: [0.125, 0.75],
+            chosen: [-210.0, -230.5],
+            rejected: [-215.0, -260.25],
+        };
+        assert!(
+            displaced.to_string().starts_with(
+                "step 120: the margin grew from 0.1250 to 0.7500 over 100 steps while logps/chosen fell from -210.00 \
+                 to -230.50 and logps/rejected from -215.00 to -260.25: "
+            ),
+            "{displaced}"
+        );
+        let text = serde_json::to_string(&displaced).unwrap();
+        assert!(text.starts_with(r#"{"kind":"likelihood_displacement","step":120"#), "{text}");
+        assert_eq!(serde_json::from_str::<Warning>(&text).unwrap(), displaced);
         let other = Warning::Other { step: 0, message: "3 rows are longer than max_length".into() };
         assert_eq!(other.to_string(), "3 rows are longer than max_length");
     }

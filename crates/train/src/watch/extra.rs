@@ -17,7 +17,7 @@ use crate::error::Error;
 pub(super) const EVAL: &str = "eval_";
 
 /// Names of fields and of what is derived from them, in lines of JSON or as tags.
-const TAKEN: [&str; 22] = [
+const TAKEN: [&str; 20] = [
     "step",
     "epoch",
     "loss",
@@ -38,8 +38,6 @@ const TAKEN: [&str; 22] = [
     "runtime",
     "train_loss",
     "train_runtime",
-    "args",
-    "warnings",
 ];
 
 /// Further metrics of a step or an evaluation, by name.
