@@ -6,8 +6,8 @@ use super::{ScoreReport, histogram, reliability};
 use crate::watch::html::{escape, page, table};
 
 impl ScoreReport {
-    /// As a piece of HTML, for a page that [`html::page`](crate::watch::html::page) makes or the data report of a
-    /// [`RunInfo`](crate::watch::RunInfo).
+    /// As a piece of HTML: for `details` of [`EvalMetrics`](crate::watch::EvalMetrics), so for the report of a run,
+    /// or a page that [`html::page`](crate::watch::html::page) makes.
     pub fn html(&self) -> String {
         let mut out = String::from("<section class=\"data-report\" id=\"scores\">\n");
         let class = if self.length.explains() { "warning" } else { "verdict" };

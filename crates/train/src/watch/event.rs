@@ -124,6 +124,10 @@ pub struct EvalMetrics {
     /// `exp` of the mean negative log-likelihood of the trained tokens; none where nothing predicts tokens.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_or_nan")]
     pub perplexity: Option<f64>,
+    /// More to be read about it, as HTML for the report, which shows that of the last evaluation; a
+    /// [`ScoreReport`](crate::reward::ScoreReport) makes some.
+    #[serde(skip)]
+    pub details: String,
     /// What only some recipes have; here without the `eval_` of the files.
     #[serde(flatten, with = "prefixed")]
     pub extra: Extras,

@@ -84,6 +84,9 @@ impl Observer for Report {
     }
 
     fn evaluation(&mut self, evaluation: &EvalMetrics) -> Result<(), Error> {
+        if let Some(before) = self.history.evaluations.last_mut() {
+            before.details.clear();
+        }
         self.history.evaluations.push(evaluation.clone());
         self.write()
     }
@@ -111,4 +114,21 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
         .map_err(Error::io(&staged))?;
     fs::rename(&staged, path).map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_those_of_the_last_evaluation() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut report = Report::new(folder.path());
+        for (step, details) in [(10, "<p>old</p>"), (20, "<p>new</p>")] {
+            let evaluation = EvalMetrics { step, details: details.into(), ..Default::default() };
+            report.evaluation(&evaluation).unwrap();
+        }
+        let page = fs::read_to_string(folder.path().join(REPORT)).unwrap();
+        assert!(page.contains("<h2>Last validation</h2><p>new</p>") && !page.contains("old"));
+    }
 }

@@ -20,6 +20,9 @@ pub(super) fn page(history: &History) -> String {
     warnings(&mut out, &history.warnings);
     charts(&mut out, history);
     evaluations(&mut out, &history.evaluations);
+    if let Some(last) = history.evaluations.last() {
+        section(&mut out, "details", "Last validation", &last.details);
+    }
     section(&mut out, "data", "Data", &history.run.data_report);
     if !history.run.facts.is_empty() {
         let facts = history.run.facts.iter().map(|(name, value)| (name, value));
