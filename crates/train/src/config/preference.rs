@@ -63,6 +63,9 @@ impl Method for PreferenceArguments {
 
     fn validate(&self, settings: &Settings<Self>) -> Result<(), Error> {
         self.loss.validate().map_err(|error| within("loss", error))?;
+        if let Some(measured) = self.loss.measured() {
+            settings.training.selection()?.check(&measured)?;
+        }
         let asked = [
             ("ref_model", self.ref_model.is_some()),
             ("precompute_ref_log_probs", self.precompute_ref_log_probs),

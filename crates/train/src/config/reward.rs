@@ -42,6 +42,22 @@ pub enum RewardKind {
     Process,
 }
 
+/// What evaluations of outcome models measure.
+const OF_PAIRS: [&str; 10] = [
+    "loss",
+    "accuracy",
+    "margin",
+    "min_reward",
+    "mean_reward",
+    "max_reward",
+    "auc",
+    "brier",
+    "ece",
+    "length_baseline",
+];
+/// And those of process models.
+const OF_STEPS: [&str; 5] = ["loss", "accuracy", "auc", "brier", "ece"];
+
 impl RewardArguments {
     /// The convention of a process model: that of the configuration, or of the head of the checkpoint.
     ///
@@ -84,7 +100,12 @@ impl Method for RewardArguments {
         Ok(self.convention(model)?.head(model))
     }
 
-    fn validate(&self, _: &Settings<Self>) -> Result<(), Error> {
+    fn validate(&self, settings: &Settings<Self>) -> Result<(), Error> {
+        let measured: &[&str] = match self.kind {
+            RewardKind::Outcome => &OF_PAIRS,
+            RewardKind::Process => &OF_STEPS,
+        };
+        settings.training.selection()?.check(measured)?;
         self.bradley_terry().validate()?;
         match self.kind {
             RewardKind::Outcome if self.convention.is_some() => {

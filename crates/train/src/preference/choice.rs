@@ -159,6 +159,36 @@ impl PreferenceLoss {
         }
     }
 
+    /// What evaluations measure, without `eval_`. An own loss may have any metrics, so that nothing of it
+    /// is known before the first.
+    pub(crate) fn measured(&self) -> Option<Vec<&'static str>> {
+        const ALWAYS: [&str; 5] =
+            ["loss", "entropy", "mean_token_accuracy", "length/chosen", "length/rejected"];
+        const ANSWERS: [&str; 5] = [
+            "rewards/chosen",
+            "rewards/rejected",
+            "rewards/margins",
+            "logps/chosen",
+            "logps/rejected",
+        ];
+        let own: &[&str] = match self {
+            Self::Dpo(_) => &["rewards/accuracies"],
+            Self::Kto(_) => &["kl"],
+            Self::Bco(_) => &["delta"],
+            Self::Orpo(_) => {
+                &["rewards/accuracies", "nll_loss", "log_odds_ratio", "log_odds_chosen"]
+            }
+            Self::Cpo(_) | Self::Tpo(_) => &["rewards/accuracies", "nll_loss"],
+            Self::Rrhf(_) => return Some([&ALWAYS[..], &["rewards/accuracies"]].concat()),
+            Self::Slic(_) => {
+                return Some([&ALWAYS[..], &["rewards/accuracies", "nll_loss"]].concat());
+            }
+            Self::Own(_) => return None,
+        };
+        let reference: &[&str] = if self.has_reference() { &["reference_kl"] } else { &[] };
+        Some([&ALWAYS[..], &ANSWERS, own, reference].concat())
+    }
+
     /// That all settings are in range.
     ///
     /// # Errors

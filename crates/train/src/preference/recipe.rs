@@ -294,8 +294,8 @@ impl Recipe for Alignment<'_> {
             seconds: started.elapsed().as_secs_f64(),
             eval_entropy: Some(entropy),
             eval_mean_token_accuracy: Some(self.accuracy(&scores)),
-            perplexity: None,
             extra: Extras::new(self.metrics(&scores))?,
+            ..EvalMetrics::default()
         }))
     }
 

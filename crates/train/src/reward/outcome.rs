@@ -123,7 +123,8 @@ impl Recipe for Outcome<'_> {
             pairs.extend(scored(&micro, &scores));
         }
         let mut extra = Extras::new(means.finish())?;
-        for (name, value) in ScoreReport::new(&pairs)?.metrics() {
+        let report = ScoreReport::new(&pairs)?;
+        for (name, value) in report.metrics() {
             extra.insert(name, value)?;
         }
         Ok(Some(EvalMetrics {
@@ -134,6 +135,7 @@ impl Recipe for Outcome<'_> {
             trained_tokens: 2 * pairs.len() as u64,
             seconds: started.elapsed().as_secs_f64(),
             extra,
+            details: report.html(),
             ..EvalMetrics::default()
         }))
     }

@@ -168,6 +168,7 @@ impl Recipe for Process<'_> {
         let Some(rows) = self.validation else { return Ok(None) };
         let started = Instant::now();
         let (steps, tokens, loss) = scored(model, rows, self.reading)?;
+        let report = StepReport::new(&steps)?;
         Ok(Some(EvalMetrics {
             step,
             epoch,
@@ -175,7 +176,8 @@ impl Recipe for Process<'_> {
             tokens,
             trained_tokens: steps.len() as u64,
             seconds: started.elapsed().as_secs_f64(),
-            extra: Extras::new(StepReport::new(&steps)?.metrics())?,
+            extra: Extras::new(report.metrics())?,
+            details: report.html(),
             ..EvalMetrics::default()
         }))
     }
