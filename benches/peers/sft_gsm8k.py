@@ -26,30 +26,14 @@ step's line arrives and leaves out the first steps. Memory is the peak resident 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SIZES = dict(vocab_size=8192, hidden_size=512, intermediate_size=1408, num_hidden_layers=8,
-             num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=2048,
-             tie_word_embeddings=False)
-SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-TEMPLATE = """\
-{%- for message in messages %}
-{{- '<|im_start|>' + message['role'] + '\\n' }}
-{%- if message['role'] == 'assistant' %}
-{%- generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}
-{%- else %}
-{{- message['content'] + '<|im_end|>\\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+from support import LORA, ROOT, Table, environment, make_model, read_rows, watch, write_rows
+
 PACKED = dict(packing=True, max_length=512, per_device_train_batch_size=4)
 PLAIN = dict(gradient_checkpointing=False)
 SIDES = {
@@ -60,36 +44,14 @@ SIDES = {
     "trl-narrow": PLAIN | PACKED | dict(per_device_train_batch_size=1, gradient_accumulation_steps=4),
     "ours": PLAIN | PACKED,
 }
-LORA = dict(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear")
 
 
 def make(folder, train):
     """The rows as conversations, the tokenizer and the model."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from transformers.utils.logging import disable_progress_bar
-    disable_progress_bar()
-    rows = [json.loads(line) for line in Path(train).read_text(encoding="utf-8").splitlines()]
-    with open(folder / "rows.jsonl", "w", encoding="utf-8") as out:
-        for row in rows:
-            out.write(json.dumps(dict(messages=[dict(role="user", content=row["question"]),
-                                                dict(role="assistant", content=row["answer"])])) + "\n")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        (row[key] for row in rows for key in ["question", "answer"]),
-        trainers.BpeTrainer(vocab_size=SIZES["vocab_size"], special_tokens=SPECIAL, show_progress=False,
-                            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|im_end|>",
-                                   clean_up_tokenization_spaces=False)
-    assert len(fast) == SIZES["vocab_size"]
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder / "model")
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SIZES, bos_token_id=None, eos_token_id=fast.eos_token_id,
-                                 pad_token_id=fast.pad_token_id)).save_pretrained(folder / "model")
+    rows = read_rows(train)
+    write_rows(folder / "rows.jsonl", [dict(messages=[dict(role="user", content=row["question"]),
+                                                      dict(role="assistant", content=row["answer"])]) for row in rows])
+    make_model(folder, (row[key] for row in rows for key in ["question", "answer"]))
     print(len(rows), "rows")
 
 
@@ -115,7 +77,7 @@ def peer(side, folder, steps, threads):
                 print(json.dumps(dict(loss=logs["loss"], trained_tokens=self.trained, places=self.seen)), flush=True)
                 self.seen = 0
 
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(folder / "rows.jsonl")
     Trainer(model=str(folder / "model"), train_dataset=Dataset.from_list(rows),
             peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
             args=SFTConfig(str(folder / "out"), max_steps=steps, assistant_only_loss=True, bf16=False, use_cpu=True,
@@ -130,46 +92,6 @@ def config(folder, steps):
                   **SIDES["ours"])
     (folder / "ours.yaml").write_text(json.dumps(values, indent=1))
     return folder / "ours.yaml", out
-
-
-def watch(command, env, path=None):
-    """Runs a program; the JSON lines that it prints, or writes to `path`, with the time when each came, and
-    its peak resident set in MiB."""
-    arrived, done = [], threading.Event()
-
-    def follow(path):
-        while not path.exists() and not done.wait(0.01):
-            pass
-        with open(path) as lines:
-            rest = ""
-            while True:
-                over = done.is_set()
-                rest += lines.read()
-                *whole, rest = rest.split("\n")
-                arrived.extend((time.monotonic(), json.loads(line)) for line in whole)
-                if over:
-                    return
-                time.sleep(0.005)
-
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, env=env, text=True, stderr=errors,
-                                   stdout=subprocess.DEVNULL if path else subprocess.PIPE)
-        if path:
-            follower = threading.Thread(target=follow, args=[path])
-            follower.start()
-        else:
-            for line in process.stdout:
-                if line.startswith("{"):
-                    arrived.append((time.monotonic(), json.loads(line)))
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        done.set()
-        if path and process.returncode == 0:
-            follower.join()
-        if process.returncode != 0:
-            errors.seek(0)
-            sys.exit(f"{command} failed:\n{errors.read()[-4000:]}")
-    return arrived, usage.ru_maxrss / 1024
 
 
 def main():
@@ -187,44 +109,32 @@ def main():
         return make(args.make, args.train)
     if args.peer:
         return peer(args.peer[0], Path(args.peer[1]), args.steps, args.threads)
-    env = os.environ | {"RAYON_NUM_THREADS": str(args.threads), "OMP_NUM_THREADS": str(args.threads),
-                        "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        env["HF_HOME"] = str(folder / "cache")
+        env = environment(args.threads, folder)
         # In a process of its own: what this one holds would count in the peak of those that it starts.
         subprocess.run([sys.executable, __file__, args.train, "--make", str(folder)], env=env, check=True)
-        speeds, peaks, losses = {}, {}, {}
+        table = Table("trained tokens/s")
         for round_ in range(args.rounds):
             for side in args.sides:
                 if side == "ours":
                     path, out = config(folder, args.steps)
                     subprocess.run(["rm", "-rf", str(out)], check=True)
                     program = ROOT / "target/release/examples/sft"
-                    arrived, peak = watch([program, "--config", path], env, out / "metrics.jsonl")
+                    arrived, peak, _ = watch([program, "--config", path], env, out / "metrics.jsonl")
                 else:
-                    arrived, peak = watch([sys.executable, __file__, args.train, "--threads", str(args.threads),
-                                           "--steps", str(args.steps), "--peer", side, str(folder)], env)
+                    command = [sys.executable, __file__, args.train, "--threads", str(args.threads),
+                               "--steps", str(args.steps), "--peer", side, str(folder)]
+                    arrived, peak, _ = watch(command, env)
                 assert len(arrived) == args.steps, (side, len(arrived))
                 counted = arrived[args.warm:]
                 tokens = sum(row["trained_tokens"] for _, row in counted)
                 seconds = counted[-1][0] - arrived[args.warm - 1][0]
-                speeds.setdefault(side, []).append(tokens / seconds)
-                peaks.setdefault(side, []).append(peak)
-                losses[side] = statistics.mean(row["loss"] for _, row in counted[-5:])
+                table.add(side, tokens / seconds, peak)
+                loss = statistics.mean(row["loss"] for _, row in counted[-5:])
                 print(f"round {round_ + 1} {side}: {tokens / seconds:.1f} trained tokens/s, {peak:.0f} MiB, "
-                      f"loss {arrived[0][1]['loss']:.3f} to {losses[side]:.3f}", flush=True)
-        print("| side | trained tokens/s | ours to it | peak MiB | ours to it |")
-        mid = {side: statistics.median(values) for side, values in speeds.items()}
-        top = {side: max(values) for side, values in peaks.items()}
-        for side in mid:
-            speed, memory = (f"{mid['ours'] / mid[side]:.2f}", f"{top['ours'] / top[side]:.2f}") \
-                if "ours" in mid else ("", "")
-            print(f"| {side} | {mid[side]:.1f} | {speed} | {top[side]:.0f} | {memory} |")
-        if "ours" in mid and len(mid) > 1:
-            best = max((side for side in mid if side != "ours"), key=mid.get)
-            print(f"TRL's fastest is {best}: {mid['ours'] / mid[best]:.2f} times its speed, "
-                  f"{top['ours'] / top[best]:.2f} times its memory")
+                      f"loss {arrived[0][1]['loss']:.3f} to {loss:.3f}", flush=True)
+        table.print("TRL")
 
 
 if __name__ == "__main__":
