@@ -11,11 +11,11 @@ use burn::tensor::Tensor;
 
 use super::prefix::{Prefixes, Run};
 use crate::decoder::{Decoder, KvCache};
+use crate::device::in_pool;
 use crate::error::Error;
-use crate::rope::Rope;
 
 /// Tokens of a pass, were all its runs as long as the longest; a bound for the memory.
-const PASS: usize = 1024;
+const PASS: usize = 2048;
 /// Keys of a pass, were all its texts as long as the longest.
 const KEYS: usize = 32_768;
 
@@ -61,6 +61,10 @@ impl Scorer {
 
     /// The numbers of the tokens of each text. A text that cannot be read is an error of its own.
     pub(super) fn score(&self, texts: &[Vec<u32>]) -> Vec<Result<Vec<f32>, Error>> {
+        in_pool(&self.model.device(), || self.score_in_pool(texts))
+    }
+
+    fn score_in_pool(&self, texts: &[Vec<u32>]) -> Vec<Result<Vec<f32>, Error>> {
         let mut results: Vec<_> =
             texts.iter().map(|text| self.check(text).map(|()| vec![])).collect();
         let readable = |&i: &usize| results[i].is_ok() && !texts[i].is_empty();
@@ -69,7 +73,7 @@ impl Scorer {
         order.sort_by(|&a, &b| texts[a].cmp(&texts[b]));
         let state = &mut *self.state();
         // Where frequencies depend on the length of the text, no two texts share anything.
-        let by_length = self.model.config().ropes.iter().any(Rope::depends_on_length);
+        let by_length = self.model.config().rotates_by_length();
         if by_length {
             order.sort_by_key(|&index| texts[index].len());
             for chunk in chunks(&order, |index| texts[index].len(), PASS, true) {
