@@ -11,7 +11,7 @@ use posttrain_model::adapter::LoraConfig;
 use posttrain_model::checkpoint::Dtype;
 use posttrain_model::config::Config;
 use posttrain_model::{Activations, Batch, Decoder, Gradients, Objective, Targets, device};
-use posttrain_train::memory::{MemorySettings, Plan};
+use posttrain_train::memory::{MemorySettings, Plan, Reference};
 use posttrain_train::optim::OptimizerConfig;
 use serde_json::json;
 
@@ -66,6 +66,7 @@ fn a_window_takes_what_the_plan_says() {
                 parameters: model.parameters(),
                 optimizer: OptimizerConfig::default(),
                 ema: false,
+                reference: Reference::Shared,
                 per_device_train_batch_size: ROWS,
                 gradient_accumulation_steps: 2,
                 max_length: TIME,

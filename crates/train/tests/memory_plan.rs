@@ -10,7 +10,7 @@ use posttrain_model::checkpoint::Dtype;
 use posttrain_model::config::Config;
 use posttrain_model::quant::{Quantization, QuantizationKind};
 use posttrain_model::{Activations, Batch, Decoder, Gradients, LoadOptions, Parameter, device};
-use posttrain_train::memory::{MemorySettings, Plan, Trial, all_parameters};
+use posttrain_train::memory::{MemorySettings, Plan, Reference, Trial, all_parameters};
 use posttrain_train::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use safetensors::SafeTensors;
 use serde_json::json;
@@ -46,6 +46,7 @@ fn settings(parameters: Vec<Parameter>) -> MemorySettings {
         parameters,
         optimizer: OptimizerConfig::default(),
         ema: false,
+        reference: Reference::Shared,
         per_device_train_batch_size: 1,
         gradient_accumulation_steps: 1,
         max_length: 16,
@@ -246,6 +247,13 @@ fn activations_by_hand() {
     );
     let average = plan(MemorySettings { ema: true, ..all() });
     assert_eq!(average.total(), full.total() + full.gradients);
+    // A frozen copy of all weights, in their type; a following reference has its averages, too.
+    let of = |reference| plan(MemorySettings { reference, ..all() }).total() - full.total();
+    assert_eq!(
+        (of(Reference::Copies(1)), of(Reference::Copies(2))),
+        (full.weights, 2 * full.weights)
+    );
+    assert_eq!(of(Reference::Model), full.weights);
 }
 
 fn llama_8b() -> Config {

@@ -64,6 +64,7 @@ impl<M: Method> Settings<M> {
             parameters,
             optimizer: self.optim.clone(),
             ema: self.training.ema_decay.is_some(),
+            reference: self.method.reference(self.peft.lora.is_some()),
             per_device_train_batch_size: self.training.per_device_train_batch_size,
             gradient_accumulation_steps: self.training.gradient_accumulation_steps,
             max_length: longest,

@@ -38,6 +38,7 @@ pub use sft::{LossType, SftArguments};
 pub use training::{Resume, TrainingArguments, When};
 
 use crate::Error;
+use crate::memory::Reference;
 use crate::optim::OptimizerConfig;
 use crate::schedule::{Schedule, ScheduleConfig};
 
@@ -82,6 +83,12 @@ pub trait Method: Default + Serialize + DeserializeOwned {
     fn head(&self, model: &Config) -> Result<Option<Head>, Error> {
         let _ = model;
         Ok(None)
+    }
+
+    /// What is kept to compare the model with; `new_adapter` says whether the base below it is that.
+    fn reference(&self, new_adapter: bool) -> Reference {
+        let _ = new_adapter;
+        Reference::Shared
     }
 
     /// Checks the section, and what depends on others.

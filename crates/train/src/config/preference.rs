@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Method, Settings};
 use crate::Error;
 use crate::data::{BatchOptions, RowOptions, SamplingStrategy};
+use crate::memory::Reference;
 use crate::preference::{KtoType, LossType, PreferenceLoss};
 
 /// The settings of preference alignment.
@@ -60,6 +61,20 @@ impl Default for PreferenceArguments {
 
 impl Method for PreferenceArguments {
     const LEARNING_RATE: f64 = 1e-6;
+
+    fn reference(&self, new_adapter: bool) -> Reference {
+        if !self.loss.has_reference() || self.precompute_ref_log_probs {
+            Reference::Shared
+        } else if self.sync_ref_model {
+            Reference::Copies(2)
+        } else if self.ref_model.is_some() {
+            Reference::Model
+        } else if new_adapter {
+            Reference::Shared
+        } else {
+            Reference::Copies(1)
+        }
+    }
 
     fn validate(&self, settings: &Settings<Self>) -> Result<(), Error> {
         self.loss.validate().map_err(|error| within("loss", error))?;

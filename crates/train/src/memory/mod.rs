@@ -41,6 +41,8 @@ pub struct MemorySettings {
     pub optimizer: OptimizerConfig,
     /// Whether an average of the weights is kept.
     pub ema: bool,
+    /// What is kept to compare with.
+    pub reference: Reference,
     /// Sequences of one pass.
     pub per_device_train_batch_size: usize,
     /// Passes of one step.
@@ -63,6 +65,18 @@ impl MemorySettings {
     }
 }
 
+/// What a recipe keeps in memory to compare its model with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reference {
+    /// Nothing, or weights that the model has anyway.
+    #[default]
+    Shared,
+    /// So many copies of what is trained.
+    Copies(u64),
+    /// Another model of the same size.
+    Model,
+}
+
 /// Bytes by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -74,6 +88,8 @@ pub struct Plan {
     pub optimizer: u64,
     /// An average of the weights.
     pub ema: u64,
+    /// A reference of its own.
+    pub reference: u64,
     /// What is kept of the forward pass.
     pub activations: u64,
     /// Logits of the rows that are projected at a time, with their gradient.
@@ -109,11 +125,19 @@ impl Plan {
         };
         let tokens = (settings.per_device_train_batch_size * settings.max_length) as u64;
         let rows = tokens.min(rows_at_a_time(config.vocab_size) as u64);
+        let trained =
+            settings.trained().map(|p| count(p) * weights::size_of(dtype(p))).sum::<u64>();
+        let weights = weights::bytes(config, settings)?;
         Ok(Self {
-            weights: weights::bytes(config, settings)?,
+            weights,
             gradients,
             optimizer,
             ema: if settings.ema { gradients } else { 0 },
+            reference: match settings.reference {
+                Reference::Shared => 0,
+                Reference::Copies(copies) => copies * trained,
+                Reference::Model => weights,
+            },
             activations: pass.kept,
             logits: 4 * rows * config.vocab_size as u64,
             working: pass.working + one_layer,
@@ -124,7 +148,7 @@ impl Plan {
     /// The most that is needed at a time: logits are gone when the backward pass of the layers
     /// begins, and activations are when all its gradients are found.
     pub fn total(&self) -> u64 {
-        let lasting = self.weights + self.gradients + self.optimizer + self.ema;
+        let lasting = self.weights + self.gradients + self.optimizer + self.ema + self.reference;
         let pass = self.activations + self.logits.max(self.working);
         lasting + pass.max(self.pass_gradients)
     }
@@ -191,6 +215,7 @@ impl fmt::Display for Plan {
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
             ("ema", self.ema),
+            ("reference", self.reference),
             ("activations", self.activations),
             ("logits", self.logits),
             ("working", self.working),
