@@ -235,7 +235,7 @@ fn one_failure_loses_nothing_else() {
     let reading = readings("skywork_prm", "readings.json").remove(0);
     let prompt = Prompt::from(reading.prompt.as_str());
     let long = vec!["x ".repeat(600)];
-    let turns = ["a", "b", "c"].map(|text| Message::user(text));
+    let turns = ["a", "b", "c"].map(Message::user);
     let turns = Prompt::from(Conversation::new(turns));
     let samples = [
         StepSample { prompt: &prompt, steps: &reading.steps },

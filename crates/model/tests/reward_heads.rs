@@ -252,6 +252,8 @@ fn the_head_stays_dense_when_layers_are_quantised() {
     let model = Decoder::load_with(folder("qwen_prm"), &device(), &options).unwrap();
     assert!(model.quantized_modules().iter().all(|path| path.starts_with("model.layers.")));
     assert!(model.parameters().iter().any(|parameter| parameter.name == "score.2.weight"));
+    let unused = |p: &posttrain_model::Parameter| p.name == "lm_head.weight" && !p.trainable;
+    assert!(model.parameters().iter().any(unused));
 }
 
 /// The logits of a few tokens are those of all, also where the matrix is tied, scaled, capped or

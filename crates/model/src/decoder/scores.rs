@@ -18,7 +18,7 @@ impl Decoder {
         if places.is_empty() {
             return nothing(&hidden, self.labels());
         }
-        wide(self.score_rows(rows(hidden, places)))
+        self.score_rows(rows(hidden, places))
     }
 
     /// Gradient by the hidden states of any loss over [`Decoder::scores`], given the one by the scores
@@ -54,11 +54,11 @@ impl Decoder {
         spread(&hidden, places, by_rows.expect("the hidden states were tracked"))
     }
 
-    /// The scores of hidden states `[rows, hidden_size]`.
+    /// The scores of hidden states `[rows, hidden_size]`, in f32.
     pub(crate) fn score_rows(&self, hidden: Tensor<2>) -> Tensor<2> {
         match (&self.score, &self.v_head) {
-            (Some(score), _) => score.forward(hidden),
-            (_, Some(head)) => head.summary.forward(hidden),
+            (Some(score), _) => wide(score.forward(hidden)),
+            (_, Some(head)) => wide(head.summary.forward(hidden)),
             _ => panic!("the model has no head that scores; `with_head` puts one on it"),
         }
     }

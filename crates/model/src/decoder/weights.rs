@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Param, ParamId};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
 use super::{
@@ -93,13 +93,16 @@ impl Tensors<'_, '_> {
             .collect::<Result<_, _>>()?;
         let norm = self.norm("model.norm", width)?;
         let model = Body { embed_tokens: Embedding::new(weight), layers, norm };
-        let lm_head = self.linear_if(config.stores_lm_head(), "lm_head", [vocab, width], false)?;
+        let mut lm_head =
+            self.linear_if(config.stores_lm_head(), "lm_head", [vocab, width], false)?;
         let (mut score, mut v_head) = (None, None);
         match config.head {
             Head::Language => {}
             Head::Sequence { labels } => score = Some(self.score([labels, width], false)?),
             Head::Token { labels, bias } => score = Some(self.score([labels, width], bias)?),
             Head::Perceptron { labels, .. } => {
+                // Nothing reads an output matrix beside it, so nothing trains it.
+                lm_head = lm_head.map(Module::no_grad);
                 let first = self.linear("score.0", [width, width], true)?;
                 let last = self.linear("score.2", [labels, width], true)?;
                 score = Some(Score::Perceptron(Box::new([first, last])));

@@ -1,7 +1,9 @@
 //! Math-Shepherd (Wang et al. 2023, arXiv:2312.08935): the question, a space, and the steps, each with
 //! a tag behind it. At the tag, a language model says `+` or `-`.
 //!
-//!   question␣Step 1: … ки⏎Step 2: … ки
+//! ```text
+//! question␣Step 1: … ки⏎Step 2: … ки
+//! ```
 //!
 //! `search-and-learn` separates steps by an empty line ([`MathShepherd::separator`]) and puts a system
 //! prompt before the question, which the caller does with a system message.
@@ -48,7 +50,7 @@ impl MathShepherd {
         prompt: &Prompt,
         steps: &[String],
     ) -> Result<Marked, Error> {
-        let mark = self.token(tokenizer, "step tag", &self.step_tag)?;
+        let mark = token(tokenizer, "step tag", &self.step_tag)?;
         let steps = steps.iter().map(|step| format!("{step} {}", self.step_tag));
         let steps: Vec<String> = steps.collect();
         let text = format!("{} {}", question(prompt)?, steps.join(&self.separator));
@@ -57,20 +59,15 @@ impl MathShepherd {
     }
 
     pub(super) fn reading(&self, tokenizer: &RewardTokenizer) -> Result<Reading, Error> {
-        self.token(tokenizer, "step tag", &self.step_tag)?;
+        token(tokenizer, "step tag", &self.step_tag)?;
         Ok(Reading::Tokens {
-            good: self.token(tokenizer, "token of a good step", &self.good_token)?,
-            bad: self.token(tokenizer, "token of a bad step", &self.bad_token)?,
+            good: token(tokenizer, "token of a good step", &self.good_token)?,
+            bad: token(tokenizer, "token of a bad step", &self.bad_token)?,
         })
     }
+}
 
-    /// A tag stands behind a space.
-    fn token(
-        &self,
-        tokenizer: &RewardTokenizer,
-        what: &'static str,
-        tag: &str,
-    ) -> Result<u32, Error> {
-        tokenizer.tag(Self::NAME, what, &format!(" {tag}"))
-    }
+/// A tag stands behind a space.
+fn token(tokenizer: &RewardTokenizer, what: &'static str, tag: &str) -> Result<u32, Error> {
+    tokenizer.tag(MathShepherd::NAME, what, &format!(" {tag}"))
 }

@@ -243,24 +243,34 @@ mod tests {
         let texts =
             [text(&[30, 31]), text(&[40]), text(&[30, 31]), text(&[30]), text(&[30, 31, 50])];
         let mut tree = Prefixes::default();
-        texts.iter().for_each(|text| tree.insert(text, 1000));
+        for text in &texts {
+            tree.insert(text, 1000);
+        }
         // The prompt, then both answers; the longer one behind the shorter.
         assert_eq!(compute(&mut tree), [20, 3, 1]);
-        texts.iter().for_each(|text| assert_eq!(tree.scores(text), sums(text)));
+        for text in &texts {
+            assert_eq!(tree.scores(text), sums(text));
+        }
         // A known run is shared wherever texts part.
         tree.insert(&[1, 2, 3, 99], 1000);
         assert_eq!(compute(&mut tree), [1]);
         assert_eq!(tree.scores(&[1, 2, 3, 99]), sums(&[1, 2, 3, 99]));
-        texts.iter().for_each(|text| assert_eq!(tree.scores(text), sums(text)));
+        for text in &texts {
+            assert_eq!(tree.scores(text), sums(text));
+        }
     }
 
     #[test]
     fn few_tokens_are_not_worth_a_pass() {
         let mut tree = Prefixes::default();
         let texts = [[1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 5, 7]];
-        texts.iter().for_each(|text| tree.insert(text, 1000));
+        for text in &texts {
+            tree.insert(text, 1000);
+        }
         assert_eq!(compute(&mut tree), [12]);
-        texts.iter().for_each(|text| assert_eq!(tree.scores(text), sums(text)));
+        for text in &texts {
+            assert_eq!(tree.scores(text), sums(text));
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Qwen2.5-Math-PRM (Zhang et al. 2025, arXiv:2501.07301): a conversation whose answer is the steps with
 //! a special token behind each, at which the head is read.
 //!
-//!   system: …, user: question, assistant: step 1<extra_0>step 2<extra_0>
+//! ```text
+//! system: …, user: question, assistant: step 1<extra_0>step 2<extra_0>
+//! ```
 
 use posttrain_core::{Message, Prompt, Role};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,9 @@
 //! a conversation in which the user writes the question with the first step, then step after step, and
 //! the assistant answers each with `+`. What the model thinks of a step stands before that answer.
 //!
-//!   user: question␣step 1, assistant: +, user: step 2, assistant: +, …
+//! ```text
+//! user: question␣step 1, assistant: +, user: step 2, assistant: +, …
+//! ```
 
 use posttrain_chat::EncodeOptions;
 use posttrain_core::{Conversation, Message, Prompt};
@@ -48,7 +50,7 @@ impl Rlhflow {
         // The answers are what of this conversation would be trained.
         let starts = (0..encoded.ids.len())
             .filter(|&place| encoded.mask[place] && (place == 0 || !encoded.mask[place - 1]));
-        let good = self.token(tokenizer, "token of a good step", &self.good_token)?;
+        let good = token(tokenizer, "token of a good step", &self.good_token)?;
         let mut places = Vec::with_capacity(steps.len());
         for start in starts {
             if start == 0 || encoded.ids[start] != good {
@@ -66,17 +68,12 @@ impl Rlhflow {
 
     pub(super) fn reading(&self, tokenizer: &RewardTokenizer) -> Result<Reading, Error> {
         Ok(Reading::Tokens {
-            good: self.token(tokenizer, "token of a good step", &self.good_token)?,
-            bad: self.token(tokenizer, "token of a bad step", &self.bad_token)?,
+            good: token(tokenizer, "token of a good step", &self.good_token)?,
+            bad: token(tokenizer, "token of a bad step", &self.bad_token)?,
         })
     }
+}
 
-    fn token(
-        &self,
-        tokenizer: &RewardTokenizer,
-        what: &'static str,
-        token: &str,
-    ) -> Result<u32, Error> {
-        tokenizer.token(Self::NAME, what, token)
-    }
+fn token(tokenizer: &RewardTokenizer, what: &'static str, token: &str) -> Result<u32, Error> {
+    tokenizer.token(Rlhflow::NAME, what, token)
 }

@@ -87,7 +87,9 @@ impl Scorer {
         }
         let most = self.cache_tokens.max(2 * PASS);
         for chunk in chunks(&order, |index| texts[index].len(), most, false) {
-            chunk.iter().for_each(|&index| state.prefixes.insert(&texts[index], PASS));
+            for &index in chunk {
+                state.prefixes.insert(&texts[index], PASS);
+            }
             let done = self.learn(state);
             for &index in chunk {
                 results[index] = match &done {
@@ -110,23 +112,11 @@ impl Scorer {
             }
             let mut rest = &ready[..];
             while !rest.is_empty() {
-                let pass = self.fitting(rest, &state.prefixes);
+                let pass = fitting(rest, &state.prefixes);
                 self.pass(&rest[..pass], state)?;
                 rest = &rest[pass..];
             }
         }
-    }
-
-    /// How many of the first runs fit into a pass; at least one.
-    fn fitting(&self, runs: &[Run], prefixes: &Prefixes) -> usize {
-        let (mut longest, mut keys) = (0, 0);
-        let fits = runs.iter().enumerate().take_while(|&(index, &run)| {
-            let length = prefixes.ids(run).len();
-            longest = longest.max(length);
-            keys = keys.max(prefixes.before(run) + length);
-            index == 0 || (index + 1) * longest <= PASS && (index + 1) * keys <= KEYS
-        });
-        fits.count()
     }
 
     fn pass(&self, runs: &[Run], state: &mut State) -> Result<(), Error> {
@@ -134,7 +124,9 @@ impl Scorer {
         let keys = runs.iter().map(|&run| prefixes.before(run) + prefixes.ids(run).len()).max();
         let mut cache = KvCache::with_capacity(&self.model, runs.len(), keys.unwrap_or(0));
         for (sequence, &run) in runs.iter().enumerate() {
-            prefixes.segments(run).into_iter().for_each(|segment| cache.put(sequence, segment));
+            for segment in prefixes.segments(run) {
+                cache.put(sequence, segment);
+            }
         }
         let parts = runs.iter().enumerate().map(|(row, &run)| (row, prefixes.ids(run)));
         let parts: Vec<(usize, &[u32])> = parts.collect();
@@ -200,6 +192,18 @@ impl Scorer {
             state
         })
     }
+}
+
+/// How many of the first runs fit into a pass; at least one.
+fn fitting(runs: &[Run], prefixes: &Prefixes) -> usize {
+    let (mut longest, mut keys) = (0, 0);
+    let fits = runs.iter().enumerate().take_while(|&(index, &run)| {
+        let length = prefixes.ids(run).len();
+        longest = longest.max(length);
+        keys = keys.max(prefixes.before(run) + length);
+        index == 0 || (index + 1) * longest <= PASS && (index + 1) * keys <= KEYS
+    });
+    fits.count()
 }
 
 /// Runs of neighbours that have together, or were each as long as the longest, at most `most` tokens;

@@ -1,7 +1,9 @@
 //! Skywork-o1-Open-PRM (Skywork o1 Team 2024): the question and the steps in lines, all encoded apart.
 //! The value head is read at the newline behind each step.
 //!
-//!   <bos>question⏎step 1⏎step 2⏎
+//! ```text
+//! <bos>question⏎step 1⏎step 2⏎
+//! ```
 //!
 //! Skywork's own script splits an answer at each newline; here a step is what the caller says, so that
 //! there is one number for it, also where it has several lines.

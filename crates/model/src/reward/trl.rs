@@ -2,7 +2,9 @@
 //! arXiv:2211.14275): prompt and steps encoded apart, a separator behind each step, and the last token of
 //! the separator classified.
 //!
-//!   <bos>prompt step 1⏎step 2⏎
+//! ```text
+//! <bos>prompt step 1⏎step 2⏎
+//! ```
 
 use posttrain_core::Prompt;
 use serde::{Deserialize, Serialize};
