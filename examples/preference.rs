@@ -29,6 +29,7 @@ use posttrain::model::checkpoint::resolve;
 use posttrain::model::device;
 use posttrain::train::config::PreferenceConfig;
 use posttrain::train::data::{Batches, DataReport};
+use posttrain::train::preference::PreferenceLoss;
 use posttrain::train::watch::RunInfo;
 use posttrain::train::{Run, Weights, preference};
 
@@ -76,6 +77,11 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let mut batches = Batches::of_answers(train, config.batch_options())?;
     let of_answers = |rows| Batches::of_answers(rows, config.eval_batch_options());
     let validation = validation.map(of_answers).transpose()?;
+    if let (PreferenceLoss::Kto(kto), Some(answers)) = (&config.method.loss, &report.answers)
+        && let Some(advice) = kto.balance(answers.better, answers.worse)
+    {
+        eprintln!("warning: {advice}");
+    }
     start::announce(&config, &base, &batches, &report, device::name_of(&device) == "flex")?;
 
     let (weights, model) = Weights::load(&config, &base, run.resumed_from(), &device)?;

@@ -53,13 +53,13 @@ impl Decoder {
     }
 
     /// Will be saved in the types that this checkpoint has: for a model that was loaded from a copy in
-    /// another type, such as the checkpoint of a training run.
+    /// another type, such as the checkpoint of a training run. What the checkpoint does not have, such as
+    /// a new head, is saved in the type of most of its tensors.
     #[must_use]
     pub fn saved_like(mut self, checkpoint: &Checkpoint) -> Self {
+        let most = checkpoint.dtype().unwrap_or(Dtype::F32);
         for (name, dtype) in &mut self.stored {
-            if let Some(view) = checkpoint.get(&self.config.key(name)) {
-                *dtype = view.dtype;
-            }
+            *dtype = checkpoint.get(&self.config.key(name)).map_or(most, |view| view.dtype);
         }
         self
     }

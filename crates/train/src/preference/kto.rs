@@ -67,6 +67,30 @@ impl Kto {
         weight("undesirable_weight", self.undesirable_weight)
     }
 
+    /// What to change where the weights do not balance so many good and bad answers: the authors want
+    /// w₊ n₊ between 1 and 4/3 of w₋ n₋ (section 4.2).
+    pub fn balance(&self, good: usize, bad: usize) -> Option<String> {
+        let (up, down) =
+            (self.desirable_weight * good as f64, self.undesirable_weight * bad as f64);
+        if good == 0 || bad == 0 {
+            let kind = if good == 0 { "good" } else { "bad" };
+            return Some(format!("no answer is {kind}: nothing tells what is to be learned"));
+        }
+        let ratio = up / down;
+        if (1.0 - 1e-9..=4.0 / 3.0 + 1e-9).contains(&ratio) {
+            return None;
+        }
+        let least = down / good as f64;
+        let most = up / bad as f64;
+        Some(format!(
+            "{good} good and {bad} bad answers with their weights are {ratio:.2} to 1, and the authors \
+             of KTO want 1 to 1.33: try a desirable_weight from {least:.2} to {:.2}, or an \
+             undesirable_weight from {:.2} to {most:.2}",
+            least * 4.0 / 3.0,
+            most * 0.75
+        ))
+    }
+
     /// The loss of a batch; `good` are the labels. `apo_zero_unpaired` does not read `z`.
     pub fn loss(
         &self,

@@ -5,6 +5,16 @@
 //! ```
 //!
 //! with a loss of [`PreferenceLoss`]. Full, LoRA and QLoRA are this recipe on other weights.
+//!
+//! | metric | is |
+//! |---|---|
+//! | `rewards/chosen`, `rewards/rejected` | what the loss compares, times β: mostly β (log π − log `π_ref`) |
+//! | `rewards/accuracies`, `rewards/margins` | pairs in order, and chosen less rejected |
+//! | `logps/chosen`, `logps/rejected` | log π of the answers, in nats |
+//! | `reference_kl` | (log π − log `π_ref`) for each token of the data's answers, in nats |
+//! | `kl`, `delta` | KTO's reference point, BCO's running mean |
+//! | `length/chosen`, `length/rejected` | tokens of the answers |
+//! | `nll_loss`, `log_odds_ratio`, ... | parts of the losses that have them |
 
 use std::fs;
 use std::path::Path;

@@ -271,3 +271,16 @@ fn bradley_terry() {
     close(tie.loss, ln(2.0));
     assert_eq!(tie.metrics[3], ("accuracy", 0.0));
 }
+
+/// Twice as many bad answers as good ones: w₊ from 2 to 2⅔, or w₋ from ⅜ to ½.
+#[test]
+fn balance_of_kto() {
+    let told = Kto::default().balance(100, 200).unwrap();
+    assert!(told.contains("0.50 to 1") && told.contains("from 2.00 to 2.67"), "{told}");
+    assert!(told.contains("from 0.38 to 0.50"), "{told}");
+    let weighted = |weight| Kto { desirable_weight: weight, ..Kto::default() };
+    assert!(weighted(2.0).balance(100, 200).is_none());
+    assert!(weighted(8.0 / 3.0).balance(100, 200).is_none());
+    assert!(weighted(3.0).balance(100, 200).is_some());
+    assert!(Kto::default().balance(0, 5).unwrap().contains("no answer is good"));
+}
