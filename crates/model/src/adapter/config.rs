@@ -466,7 +466,7 @@ mod tests {
             (json!({"lora_bias": true}), "`lora_bias` is true, expected null or false"),
             (json!({"trainable_token_indices": [1]}), "`trainable_token_indices` is [1]"),
             (json!({"peft_type": "IA3"}), "`peft_type` is \"IA3\""),
-            (json!({"task_type": "SEQ_CLS"}), "CAUSAL_LM"),
+            (json!({"task_type": "QUESTION_ANS"}), "CAUSAL_LM, SEQ_CLS or TOKEN_CLS"),
             (json!({"target_modules": "a", "layers_to_transform": [1]}), "`layers_to_transform`"),
             (json!({"layers_pattern": "h"}), "`layers_pattern`"),
             (json!({"rank_pattern": {"q": "x"}}), "`rank_pattern.q` is \"x\""),
