@@ -125,6 +125,7 @@ impl Plan {
         };
         let tokens = (settings.per_device_train_batch_size * settings.max_length) as u64;
         let rows = tokens.min(rows_at_a_time(config.vocab_size) as u64);
+        let rows = if config.has_logits() { rows } else { 0 };
         let trained =
             settings.trained().map(|p| count(p) * weights::size_of(dtype(p))).sum::<u64>();
         let weights = weights::bytes(config, settings)?;

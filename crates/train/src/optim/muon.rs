@@ -49,7 +49,7 @@ enum Adjust {
 
 /// Whether Muon trains a parameter.
 pub(super) fn is_for(parameter: &Parameter) -> bool {
-    let outer = ["embed_tokens", "lm_head"];
+    let outer = ["embed_tokens", "lm_head", "score", "v_head"];
     parameter.shape.len() == 2 && !parameter.name.split('.').any(|part| outer.contains(&part))
 }
 
