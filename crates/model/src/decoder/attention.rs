@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use super::Noise;
 use super::cache::LayerCache;
 use super::layers::{Linear, Norm};
-use super::places::Places;
+use super::places::{Few, Places};
 use crate::config::{Config, QkNorm};
 use crate::kernel;
 
@@ -37,14 +37,18 @@ impl Attention {
         index: usize,
         places: &Places,
         cache: Option<LayerCache<'_>>,
+        few: Option<&Few>,
     ) -> Tensor<3> {
-        let [batch, time, _] = x.dims();
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let (q, k, v) = self.project(x, config, places.noise);
+        let asking = few.map_or(places, |few| &few.places);
+        let (q, k, v) = self.project(x, config, places.noise, few);
         let whole = config.qk_norm == QkNorm::WholeProjection;
         let q = if whole { normed(q, self.q_norm.as_ref(), config) } else { q };
         let k = if whole { normed(k, self.k_norm.as_ref(), config) } else { k };
-        let split = |x: Tensor<3>, heads| x.reshape([batch, time, heads, config.head_dim]);
+        let split = |x: Tensor<3>, heads| {
+            let [batch, time, _] = x.dims();
+            x.reshape([batch, time, heads, config.head_dim])
+        };
         let (mut q, mut k, v) = (split(q, heads), split(k, kv_heads), split(v, kv_heads));
         if config.qk_norm == QkNorm::PerHead {
             q = normed(q, self.q_norm.as_ref(), config);
@@ -52,8 +56,9 @@ impl Attention {
         }
         let layer = config.layers[index];
         if let Some(rope) = layer.rope {
+            let (cos, sin) = asking.rope(rope);
+            q = kernel::rotary(q, cos, sin);
             let (cos, sin) = places.rope(rope);
-            q = kernel::rotary(q, cos.clone(), sin.clone());
             k = kernel::rotary(k, cos, sin);
         }
         let (k, v) = match cache {
@@ -65,8 +70,9 @@ impl Attention {
             softcap: config.attn_logit_softcapping,
             keys: places.keys,
         };
-        let visible = places.visible(layer.sliding_window);
-        let o = places.tokens(kernel::attention(places.rows(q), k, v, visible, scores));
+        let visible = asking.visible(layer.sliding_window);
+        let o = asking.tokens(kernel::attention(asking.rows(q), k, v, visible, scores));
+        let [batch, time, _, _] = o.dims();
         self.o_proj.forward_with(o.reshape([batch, time, heads * config.head_dim]), places.noise)
     }
 
@@ -75,10 +81,12 @@ impl Attention {
         x: Tensor<3>,
         config: &Config,
         noise: Option<Noise>,
+        few: Option<&Few>,
     ) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+        let asking = |x: Tensor<3>| few.map_or(x.clone(), |few| few.of(x));
         match (&self.q_proj, &self.k_proj, &self.v_proj, &self.qkv_proj) {
             (Some(q), Some(k), Some(v), _) => (
-                q.forward_with(x.clone(), noise),
+                q.forward_with(asking(x.clone()), noise),
                 k.forward_with(x.clone(), noise),
                 v.forward_with(x, noise),
             ),
@@ -89,7 +97,7 @@ impl Attention {
                 );
                 let all = qkv.forward_with(x, noise);
                 let part = |from, width| all.clone().narrow(2, from, width);
-                (part(0, q), part(q, kv), part(q + kv, kv))
+                (asking(part(0, q)), part(q, kv), part(q + kv, kv))
             }
             _ => unreachable!("attention has q, k and v, apart or as one"),
         }

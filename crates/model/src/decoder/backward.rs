@@ -93,7 +93,7 @@ impl Decoder {
         let mut inputs = Vec::with_capacity(self.model.layers.len());
         for (index, block) in self.model.layers.iter().enumerate() {
             inputs.push(x.clone());
-            x = block.forward(x, config, index, &plain, None);
+            x = block.forward(x, config, index, &plain, None, None);
         }
         let by_hidden = head(self.model.norm.forward(x.clone(), config), gradients);
 
@@ -115,7 +115,7 @@ impl Decoder {
             let block = &self.model.layers[index];
             let prefix = format!("model.layers.{index}");
             by_x = step(gradients, &prefix, block, x, by_x, |block, x| {
-                block.forward(x, config, index, &tracked, None)
+                block.forward(x, config, index, &tracked, None, None)
             });
         }
         if embedding {

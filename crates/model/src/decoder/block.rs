@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use super::attention::Attention;
 use super::cache::LayerCache;
 use super::layers::{Mlp, Norm};
-use super::places::Places;
+use super::places::{Few, Places};
 use crate::config::{Config, NormPlacement};
 
 /// One layer. Which norms it has follows from [`NormPlacement`].
@@ -34,6 +34,7 @@ impl Block {
         index: usize,
         places: &Places,
         cache: Option<LayerCache<'_>>,
+        few: Option<&Few>,
     ) -> Tensor<3> {
         let normed = |x: Tensor<3>, norm: &Option<Norm>| match norm {
             Some(norm) => norm.forward(x, config),
@@ -47,7 +48,8 @@ impl Block {
             NormPlacement::Post => (Some(&self.post_attention_layernorm), None),
         };
         let h = normed(x.clone(), &self.input_layernorm);
-        let h = self.self_attn.forward(h, config, index, places, cache);
+        let h = self.self_attn.forward(h, config, index, places, cache, few);
+        let x = few.map_or(x.clone(), |few| few.of(x));
         let h = after_attention.map_or(h.clone(), |norm| norm.forward(h, config));
         let x = add(x, h, config.residual_multiplier);
         let h = before_mlp.map_or(x.clone(), |norm| norm.forward(x.clone(), config));

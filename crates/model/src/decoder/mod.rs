@@ -55,7 +55,7 @@ use crate::checkpoint::Dtype;
 use crate::config::Config;
 use crate::error::Error;
 use crate::kernel;
-use places::{Layout, Places};
+use places::{Few, Layout, Places};
 
 /// A decoder-only language model, or one that scores texts.
 ///
@@ -126,7 +126,7 @@ impl Decoder {
     /// When an id of the batch, padding included, is not below `vocab_size`.
     pub fn forward_with(&self, batch: &Batch, noise: Option<Noise>) -> Tensor<3> {
         self.assert_tokens(batch.ids());
-        self.run(batch.ids(), &batch.layout(), None, noise)
+        self.run(batch.ids(), &batch.layout(), None, noise, None)
     }
 
     /// Appends tokens to sequences of the cache: each part is a sequence and its new ids, as many
@@ -141,6 +141,41 @@ impl Decoder {
         parts: &[(usize, &[u32])],
         cache: &mut KvCache,
     ) -> Result<Tensor<2>, Error> {
+        let hidden = self.append(parts, cache, None)?;
+        let [batch, time, width] = hidden.dims();
+        Ok(hidden.reshape([batch * time, width]))
+    }
+
+    /// As [`Decoder::forward_cached`], with the hidden states of some of the new tokens alone,
+    /// `[tokens, hidden_size]`: `tokens` are their numbers among all new tokens, in ascending order. The
+    /// last layer computes no others; the cache has the keys of all.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward_cached`], and [`Error::Input`] for no token, one that is not new, or another
+    /// order.
+    pub fn forward_cached_at(
+        &self,
+        parts: &[(usize, &[u32])],
+        tokens: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<2>, Error> {
+        let count: usize = parts.iter().map(|(_, ids)| ids.len()).sum();
+        let ascending = tokens.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || tokens.last().is_none_or(|&last| last >= count) {
+            let (what, found) = ("the tokens that are wanted".into(), format!("{tokens:?}"));
+            let expected = format!("some below {count}, in ascending order");
+            return Err(Error::Input { what, found, expected });
+        }
+        let hidden = self.append(parts, cache, Some(tokens))?;
+        Ok(hidden.reshape([tokens.len() as isize, -1]))
+    }
+
+    fn append(
+        &self,
+        parts: &[(usize, &[u32])],
+        cache: &mut KvCache,
+        few: Option<&[usize]>,
+    ) -> Result<Tensor<3>, Error> {
         let ids: Vec<u32> = parts.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
         let vocab = self.config.vocab_size;
         if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
@@ -148,8 +183,7 @@ impl Decoder {
             return Err(Error::Input { what, found, expected: format!("below {vocab}") });
         }
         let layout = cache.append(parts)?;
-        let hidden = self.run(&ids, &layout, Some(cache), None);
-        Ok(hidden.reshape([ids.len() as isize, -1]))
+        Ok(self.run(&ids, &layout, Some(cache), None, few))
     }
 
     /// Devices do not all check indices: a wrong one would give plausible numbers.
@@ -165,13 +199,17 @@ impl Decoder {
         layout: &Layout,
         mut cache: Option<&mut KvCache>,
         noise: Option<Noise>,
+        few: Option<&[usize]>,
     ) -> Tensor<3> {
         let device = self.device();
+        let few = few.map(|few| Few::new(&self.config, layout, few, self.compute, &device));
+        let last = self.model.layers.len() - 1;
         let places = Places::new(&self.config, layout, noise, self.compute, &device);
         let mut x = self.embed(ids, layout.shape(), noise);
         for (index, block) in self.model.layers.iter().enumerate() {
             let kv = cache.as_mut().map(|cache| cache.layer(index));
-            x = block.forward(x, &self.config, index, &places, kv);
+            let few = few.as_ref().filter(|_| index == last);
+            x = block.forward(x, &self.config, index, &places, kv, few);
         }
         self.model.norm.forward(x, &self.config)
     }

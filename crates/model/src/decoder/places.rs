@@ -22,6 +22,8 @@ pub(super) struct Layout {
     capacity: Option<usize>,
     /// For each sequence the tokens whose keys it has, where they are not a row of the tokens.
     shared: Vec<Vec<usize>>,
+    /// Whether these are some of the tokens of a pass.
+    few: bool,
     /// For each token the place of its own key in the sequence,
     key: Vec<usize>,
     /// the first key of its text,
@@ -41,6 +43,7 @@ impl Layout {
             keys,
             capacity,
             shared: Vec::new(),
+            few: false,
             key: Vec::new(),
             first: Vec::new(),
             position: Vec::new(),
@@ -70,6 +73,30 @@ impl Layout {
         self.shared.push(keys);
     }
 
+    /// Some of the tokens, in ascending order: they see the same keys.
+    pub(super) fn few(&self, tokens: &[usize]) -> Self {
+        let chosen = |all: &[usize]| tokens.iter().map(|&token| all[token]).collect();
+        let mut few = Self {
+            few: true,
+            key: chosen(&self.key),
+            first: chosen(&self.first),
+            position: tokens.iter().map(|&token| self.position[token]).collect(),
+            length: chosen(&self.length),
+            ..Self::new(self.keys, None)
+        };
+        let mut start = 0;
+        for (&sequence, &count) in self.sequences.iter().zip(&self.tokens) {
+            let row = start..start + count;
+            start += count;
+            let own = tokens.iter().filter(|&token| row.contains(token)).count();
+            if own > 0 {
+                few.sequences.push(sequence);
+                few.tokens.push(own);
+            }
+        }
+        few
+    }
+
     /// `[rows, tokens of the longest]`.
     fn rows(&self) -> [usize; 2] {
         [self.tokens.len(), self.tokens.iter().copied().max().unwrap_or(0)]
@@ -77,7 +104,7 @@ impl Layout {
 
     fn is_ragged(&self) -> bool {
         let [rows, time] = self.rows();
-        rows * time != self.key.len() || !self.shared.is_empty()
+        rows * time != self.key.len() || !self.shared.is_empty() || self.few
     }
 
     /// The shape in which the tokens pass the layers: rows, or all of them in one.
@@ -110,6 +137,32 @@ pub(super) struct Places {
     shared: Option<Tensor<2, Int>>,
     ropes: Vec<(Tensor<2>, Tensor<2>)>,
     visible: Vec<(Option<usize>, Visible)>,
+}
+
+/// Tokens of which alone the last layer is wanted: nothing comes behind it that reads the others.
+pub(super) struct Few {
+    /// Which of the tokens of the pass.
+    tokens: Tensor<1, Int>,
+    pub(super) places: Places,
+}
+
+impl Few {
+    pub(super) fn new(
+        config: &Config,
+        layout: &Layout,
+        tokens: &[usize],
+        compute: DType,
+        device: &Device,
+    ) -> Self {
+        let places = Places::new(config, &layout.few(tokens), None, compute, device);
+        Self { tokens: ints(tokens.iter().copied(), device), places }
+    }
+
+    /// Their rows of `[batch, time, width]`, `[1, tokens, width]`.
+    pub(super) fn of(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, time, width] = x.dims();
+        x.reshape([1, batch * time, width]).select(1, self.tokens.clone())
+    }
 }
 
 /// From tokens one behind the other to filled-up rows, and back.

@@ -122,12 +122,17 @@ impl RewardModel {
 
     /// The rewards of texts as token ids.
     pub fn reward_ids(&self, texts: &[Vec<u32>]) -> Vec<Result<f64, Error>> {
-        let scores = self.scorer.score(texts).into_iter().zip(texts);
-        scores.map(|(scores, text)| self.reward_of(text, &scores?)).collect()
+        let config = self.model().config();
+        let asked = |ids: &Vec<u32>| {
+            let last = if ids.is_empty() { vec![] } else { vec![config.pooled(ids)] };
+            (ids.clone(), last)
+        };
+        let texts: Vec<_> = texts.iter().map(asked).collect();
+        self.scorer.score(&texts).into_iter().map(|scores| self.reward_of(&scores?)).collect()
     }
 
-    fn reward_of(&self, text: &[u32], scores: &[f32]) -> Result<f64, Error> {
-        let last = scores.get(self.model().config().pooled(text));
+    fn reward_of(&self, scores: &[f32]) -> Result<f64, Error> {
+        let last = scores.first();
         let score = finite(*last.ok_or_else(|| Error::Unscorable("the text is empty".into()))?)?;
         Ok(if self.logistic { logistic(score) } else { score })
     }

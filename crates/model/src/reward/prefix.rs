@@ -1,11 +1,11 @@
 //! What texts begin with, known once: a tree of token runs with their keys and values, and with what
-//! the head said of each token.
+//! the head said of the tokens that it was asked about.
 //!
 //! A run is a part of the texts that go through it; texts part where runs have children. Runs whose
 //! numbers are not known yet are made known from the root downwards. Least recently used leaves go
 //! first when there are too many tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decoder::{Segment, part};
 
@@ -31,6 +31,8 @@ struct Tokens {
     parent: Run,
     children: Vec<Run>,
     ids: Vec<u32>,
+    /// Which of them the head is asked about.
+    asked: BTreeSet<usize>,
     known: Option<Known>,
     used: u64,
 }
@@ -39,20 +41,40 @@ struct Tokens {
 #[derive(Debug)]
 struct Known {
     segment: Segment,
-    scores: Vec<f32>,
+    /// Of the tokens that were asked about.
+    scores: BTreeMap<usize, f32>,
 }
 
 impl Default for Prefixes {
     fn default() -> Self {
-        let known = Some(Known { segment: Segment::new(), scores: Vec::new() });
+        let known = Some(Known { segment: Segment::new(), scores: BTreeMap::new() });
         let root = Tokens { known, ..Tokens::default() };
         Self { runs: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, clock: 0 }
     }
 }
 
 impl Prefixes {
-    /// Adds a text; what of it is not there becomes runs of at most `most` tokens.
-    pub(super) fn insert(&mut self, ids: &[u32], most: usize) {
+    /// Adds a text, of whose tokens some are asked about; what of it is not there becomes runs of at most
+    /// `most` tokens. A known run of which something new is asked is to be computed again.
+    pub(super) fn insert(&mut self, ids: &[u32], asked: &[usize], most: usize) {
+        self.add(ids, most);
+        let mut start = 0;
+        for (run, common) in self.walk(ids) {
+            if let Some(tokens) = self.runs.get_mut(&run) {
+                let own = asked.iter().filter(|&&place| (start..start + common).contains(&place));
+                tokens.asked.extend(own.map(|place| place - start));
+                let said = |known: &Known| {
+                    tokens.asked.iter().all(|place| known.scores.contains_key(place))
+                };
+                if !tokens.known.as_ref().is_some_and(said) {
+                    tokens.known = None;
+                }
+            }
+            start += common;
+        }
+    }
+
+    fn add(&mut self, ids: &[u32], most: usize) {
         self.clock += 1;
         let (mut parent, mut read) = (ROOT, 0);
         for (run, common) in self.walk(ids) {
@@ -105,14 +127,17 @@ impl Prefixes {
         let Some(first) = self.runs.get_mut(&run) else { return };
         let length = first.ids.len();
         let ids = first.ids.split_off(at);
+        let behind = |place: usize| place - at;
+        let asked = first.asked.split_off(&at).into_iter().map(behind).collect();
         let children = std::mem::replace(&mut first.children, vec![new]);
         let known = first.known.as_mut().map(|known| {
-            let scores = known.scores.split_off(at);
+            let scores = known.scores.split_off(&at).into_iter();
+            let scores = scores.map(|(place, score)| (behind(place), score)).collect();
             let segment = part(&known.segment, at..length);
             known.segment = part(&known.segment, 0..at);
             Known { segment, scores }
         });
-        let second = Tokens { parent: run, children, ids, known, used: first.used };
+        let second = Tokens { parent: run, children, ids, asked, known, used: first.used };
         for child in second.children.clone() {
             if let Some(child) = self.runs.get_mut(&child) {
                 child.parent = new;
@@ -134,6 +159,11 @@ impl Prefixes {
     /// The tokens of a run.
     pub(super) fn ids(&self, run: Run) -> &[u32] {
         &self.runs[&run].ids
+    }
+
+    /// Which of the tokens of a run are asked about.
+    pub(super) fn asked(&self, run: Run) -> impl Iterator<Item = usize> + '_ {
+        self.runs[&run].asked.iter().copied()
     }
 
     /// Number of tokens before a run.
@@ -158,22 +188,26 @@ impl Prefixes {
         path
     }
 
-    /// Keys, values and scores of the tokens of a run.
-    pub(super) fn learn(&mut self, run: Run, segment: Segment, scores: Vec<f32>) {
+    /// Keys and values of the tokens of a run, and scores of those that are asked about, in order.
+    pub(super) fn learn(&mut self, run: Run, segment: Segment, scores: &[f32]) {
         if let Some(tokens) = self.runs.get_mut(&run) {
+            let scores = tokens.asked.iter().copied().zip(scores.iter().copied()).collect();
             tokens.known = Some(Known { segment, scores });
         }
     }
 
-    /// The scores of the tokens of a text, all of which are known.
-    pub(super) fn scores(&mut self, ids: &[u32]) -> Vec<f32> {
+    /// The scores of the tokens of a text that were asked about, all of which are known.
+    pub(super) fn scores(&mut self, ids: &[u32], asked: &[usize]) -> Vec<f32> {
         self.clock += 1;
-        let mut scores = Vec::with_capacity(ids.len());
+        let (mut scores, mut start) = (Vec::with_capacity(asked.len()), 0);
         for (run, common) in self.walk(ids) {
             if let Some(tokens) = self.runs.get_mut(&run) {
                 tokens.used = self.clock;
-                scores.extend(tokens.known.iter().flat_map(|known| &known.scores[..common]));
+                let own = asked.iter().filter(|&&place| (start..start + common).contains(&place));
+                let known = tokens.known.as_ref();
+                scores.extend(own.filter_map(|place| known?.scores.get(&(place - start)).copied()));
             }
+            start += common;
         }
         scores
     }
@@ -217,14 +251,19 @@ mod tests {
             for run in ready {
                 let before = tree.ancestors(run);
                 let mut sum: u32 = before.iter().flat_map(|run| tree.ids(*run)).sum();
-                let scores = tree.ids(run).iter().map(|id| {
+                let all = tree.ids(run).iter().map(|id| {
                     sum += id;
                     sum as f32
                 });
-                let scores = scores.collect();
-                tree.learn(run, Segment::new(), scores);
+                let all: Vec<f32> = all.collect();
+                let scores: Vec<f32> = tree.asked(run).map(|place| all[place]).collect();
+                tree.learn(run, Segment::new(), &scores);
             }
         }
+    }
+
+    fn all(ids: &[u32]) -> Vec<usize> {
+        (0..ids.len()).collect()
     }
 
     fn sums(ids: &[u32]) -> Vec<f32> {
@@ -244,19 +283,19 @@ mod tests {
             [text(&[30, 31]), text(&[40]), text(&[30, 31]), text(&[30]), text(&[30, 31, 50])];
         let mut tree = Prefixes::default();
         for text in &texts {
-            tree.insert(text, 1000);
+            tree.insert(text, &all(text), 1000);
         }
         // The prompt, then both answers; the longer one behind the shorter.
         assert_eq!(compute(&mut tree), [20, 3, 1]);
         for text in &texts {
-            assert_eq!(tree.scores(text), sums(text));
+            assert_eq!(tree.scores(text, &all(text)), sums(text));
         }
         // A known run is shared wherever texts part.
-        tree.insert(&[1, 2, 3, 99], 1000);
+        tree.insert(&[1, 2, 3, 99], &all(&[1, 2, 3, 99]), 1000);
         assert_eq!(compute(&mut tree), [1]);
-        assert_eq!(tree.scores(&[1, 2, 3, 99]), sums(&[1, 2, 3, 99]));
+        assert_eq!(tree.scores(&[1, 2, 3, 99], &[0, 1, 2, 3]), sums(&[1, 2, 3, 99]));
         for text in &texts {
-            assert_eq!(tree.scores(text), sums(text));
+            assert_eq!(tree.scores(text, &all(text)), sums(text));
         }
     }
 
@@ -265,11 +304,11 @@ mod tests {
         let mut tree = Prefixes::default();
         let texts = [[1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 5, 7]];
         for text in &texts {
-            tree.insert(text, 1000);
+            tree.insert(text, &all(text), 1000);
         }
         assert_eq!(compute(&mut tree), [12]);
         for text in &texts {
-            assert_eq!(tree.scores(text), sums(text));
+            assert_eq!(tree.scores(text, &all(text)), sums(text));
         }
     }
 
@@ -277,9 +316,9 @@ mod tests {
     fn long_runs_come_in_parts() {
         let mut tree = Prefixes::default();
         let long: Vec<u32> = (0..25).collect();
-        tree.insert(&long, 10);
+        tree.insert(&long, &all(&long), 10);
         assert_eq!(compute(&mut tree), [10, 10, 5]);
-        assert_eq!(tree.scores(&long), sums(&long));
+        assert_eq!(tree.scores(&long, &all(&long)), sums(&long));
     }
 
     #[test]
@@ -287,18 +326,34 @@ mod tests {
         let mut tree = Prefixes::default();
         let texts = [[1, 2, 3], [1, 2, 4], [7, 8, 9]];
         for text in &texts {
-            tree.insert(text, 10);
+            tree.insert(text, &all(text), 10);
             compute(&mut tree);
         }
         assert_eq!(tree.len(), 7);
-        tree.scores(&texts[0]);
+        tree.scores(&texts[0], &all(&texts[0]));
         tree.shrink(4);
         assert_eq!(tree.len(), 3);
-        tree.insert(&texts[0], 10);
+        tree.insert(&texts[0], &all(&texts[0]), 10);
         assert!(compute(&mut tree).is_empty());
         tree.shrink(0);
         assert_eq!(tree.len(), 0);
-        tree.insert(&texts[1], 10);
+        tree.insert(&texts[1], &all(&texts[1]), 10);
         assert_eq!(compute(&mut tree), [3]);
+    }
+
+    #[test]
+    fn a_new_question_about_a_known_run_computes_it_again() {
+        let ids = [1, 2, 3, 4];
+        let mut tree = Prefixes::default();
+        tree.insert(&ids, &[3], 10);
+        assert_eq!(compute(&mut tree), [4]);
+        assert_eq!(tree.scores(&ids, &[3]), [10.0]);
+        tree.insert(&ids[..2], &[1], 10);
+        // The text ends within the run.
+        assert_eq!(compute(&mut tree), [4]);
+        assert_eq!(tree.scores(&ids[..2], &[1]), [3.0]);
+        tree.insert(&ids, &[1, 3], 10);
+        assert!(compute(&mut tree).is_empty());
+        assert_eq!(tree.scores(&ids, &[1, 3]), [3.0, 10.0]);
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use posttrain_core::{Prompt, StepReward, StepSample};
 
 use super::outcome::apart;
-use super::scorer::{Scorer, finite, logistic};
+use super::scorer::{Asked, Scorer, finite, logistic};
 use super::{Convention, Marked, RewardTokenizer};
 use crate::decoder::{Decoder, LoadOptions};
 use crate::error::Error;
@@ -117,19 +117,23 @@ impl ProcessRewardModel {
 
     /// The scores at the marks of encoded solutions.
     pub fn score(&self, solutions: &[Marked]) -> Vec<Result<Vec<f64>, Error>> {
-        let texts: Vec<Vec<u32>> = solutions
+        let texts: Vec<Asked> = solutions
             .iter()
             .map(|Marked { ids, places }| {
                 // What stands behind the last mark says nothing about it.
-                let end = places.iter().max().map_or(0, |last| last + 1);
-                ids[..end.min(ids.len())].to_vec()
+                let end = places.iter().max().map_or(0, |last| last + 1).min(ids.len());
+                let mut asked: Vec<usize> = places.iter().copied().filter(|p| *p < end).collect();
+                asked.sort_unstable();
+                asked.dedup();
+                (ids[..end].to_vec(), asked)
             })
             .collect();
-        let scores = self.scorer.score(&texts).into_iter().zip(solutions);
-        let of = |(scores, marked): (Result<Vec<f32>, Error>, &Marked)| {
+        let scores = self.scorer.score(&texts).into_iter().zip(texts.iter().zip(solutions));
+        let of = |(scores, ((_, asked), marked)): (Result<Vec<f32>, Error>, (&Asked, &Marked))| {
             let scores = scores?;
-            let at = |&place: &usize| {
-                let log_odds = scores.get(place).copied().ok_or_else(|| {
+            let at = |place: &usize| {
+                let log_odds = asked.binary_search(place).ok().and_then(|at| scores.get(at));
+                let log_odds = log_odds.copied().ok_or_else(|| {
                     Error::Unscorable(format!("mark {place} lies outside of the solution"))
                 })?;
                 finite(log_odds).map(logistic)

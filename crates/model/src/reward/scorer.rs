@@ -22,6 +22,9 @@ const KEYS: usize = 32_768;
 /// One number of a head for each hidden state: `[rows, hidden_size]` to `[rows]`.
 type Read = Box<dyn Fn(&Decoder, Tensor<2>) -> Tensor<1> + Send + Sync>;
 
+/// A text as token ids, and the places of the tokens that are asked about, in ascending order.
+pub(super) type Asked = (Vec<u32>, Vec<usize>);
+
 /// A model that gives each token of a text a number.
 pub(super) struct Scorer {
     model: Decoder,
@@ -59,25 +62,27 @@ impl Scorer {
         self.state().computed
     }
 
-    /// The numbers of the tokens of each text. A text that cannot be read is an error of its own.
-    pub(super) fn score(&self, texts: &[Vec<u32>]) -> Vec<Result<Vec<f32>, Error>> {
+    /// The numbers of some tokens of each text, whose places ascend. A text that cannot be read is an
+    /// error of its own.
+    pub(super) fn score(&self, texts: &[Asked]) -> Vec<Result<Vec<f32>, Error>> {
         in_pool(&self.model.device(), || self.score_in_pool(texts))
     }
 
-    fn score_in_pool(&self, texts: &[Vec<u32>]) -> Vec<Result<Vec<f32>, Error>> {
+    fn score_in_pool(&self, texts: &[Asked]) -> Vec<Result<Vec<f32>, Error>> {
         let mut results: Vec<_> =
-            texts.iter().map(|text| self.check(text).map(|()| vec![])).collect();
-        let readable = |&i: &usize| results[i].is_ok() && !texts[i].is_empty();
+            texts.iter().map(|(text, _)| self.check(text).map(|()| vec![])).collect();
+        let readable = |&i: &usize| results[i].is_ok() && !texts[i].1.is_empty();
         let mut order: Vec<usize> = (0..texts.len()).filter(readable).collect();
+        let length = |index: usize| texts[index].0.len();
         // Neighbours begin alike.
-        order.sort_by(|&a, &b| texts[a].cmp(&texts[b]));
+        order.sort_by(|&a, &b| texts[a].0.cmp(&texts[b].0));
         let state = &mut *self.state();
         // Where frequencies depend on the length of the text, no two texts share anything.
         let by_length = self.model.config().rotates_by_length();
         if by_length {
-            order.sort_by_key(|&index| texts[index].len());
-            for chunk in chunks(&order, |index| texts[index].len(), PASS, true) {
-                let parts: Vec<&[u32]> = chunk.iter().map(|&index| &texts[index][..]).collect();
+            order.sort_by_key(|&index| length(index));
+            for chunk in chunks(&order, length, PASS, true) {
+                let parts: Vec<&Asked> = chunk.iter().map(|&index| &texts[index]).collect();
                 let scores = self.whole(&parts, state);
                 for (&index, scores) in chunk.iter().zip(scores) {
                     results[index] = scores;
@@ -86,14 +91,15 @@ impl Scorer {
             return results;
         }
         let most = self.cache_tokens.max(2 * PASS);
-        for chunk in chunks(&order, |index| texts[index].len(), most, false) {
+        for chunk in chunks(&order, length, most, false) {
             for &index in chunk {
-                state.prefixes.insert(&texts[index], PASS);
+                let (ids, asked) = &texts[index];
+                state.prefixes.insert(ids, asked, PASS);
             }
             let done = self.learn(state);
             for &index in chunk {
                 results[index] = match &done {
-                    Ok(()) => Ok(state.prefixes.scores(&texts[index])),
+                    Ok(()) => Ok(state.prefixes.scores(&texts[index].0, &texts[index].1)),
                     Err(error) => Err(Error::Unscorable(error.to_string())),
                 };
             }
@@ -130,38 +136,64 @@ impl Scorer {
         }
         let parts = runs.iter().enumerate().map(|(row, &run)| (row, prefixes.ids(run)));
         let parts: Vec<(usize, &[u32])> = parts.collect();
-        let scores = self.forward(&parts, &mut cache)?;
         let lengths: Vec<usize> = parts.iter().map(|(_, ids)| ids.len()).collect();
-        let mut from = 0;
+        let starts = lengths.iter().scan(0, |end, length| {
+            *end += length;
+            Some(*end - length)
+        });
+        let asked = starts
+            .zip(runs)
+            .flat_map(|(start, &run)| prefixes.asked(run).map(move |place| start + place));
+        let asked: Vec<usize> = asked.collect();
+        let scores = self.forward(&parts, &asked, &mut cache)?;
+        let mut rest = &scores[..];
         for (sequence, (&run, length)) in runs.iter().zip(lengths).enumerate() {
             let end = cache.len(sequence);
             let segment = cache.segment(sequence, end - length..end);
-            prefixes.learn(run, segment, scores[from..from + length].to_vec());
-            from += length;
+            let (own, others) = rest.split_at(prefixes.asked(run).count());
+            prefixes.learn(run, segment, own);
+            rest = others;
             *computed += length as u64;
         }
         Ok(())
     }
 
     /// Texts by themselves.
-    fn whole(&self, texts: &[&[u32]], state: &mut State) -> Vec<Result<Vec<f32>, Error>> {
-        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+    fn whole(&self, texts: &[&Asked], state: &mut State) -> Vec<Result<Vec<f32>, Error>> {
+        let longest = texts.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
         let mut cache = KvCache::with_capacity(&self.model, texts.len(), longest);
-        let parts: Vec<(usize, &[u32])> = texts.iter().copied().enumerate().collect();
-        let scores = self.forward(&parts, &mut cache).map_err(|error| error.to_string());
+        let parts = texts.iter().enumerate().map(|(row, (ids, _))| (row, &ids[..]));
+        let parts: Vec<(usize, &[u32])> = parts.collect();
+        let starts = texts.iter().scan(0, |end, (ids, _)| {
+            *end += ids.len();
+            Some(*end - ids.len())
+        });
+        let asked = starts.zip(texts);
+        let asked = asked.flat_map(|(start, (_, asked))| asked.iter().map(move |at| start + at));
+        let asked: Vec<usize> = asked.collect();
+        let scores = self.forward(&parts, &asked, &mut cache).map_err(|error| error.to_string());
         let mut from = 0;
-        let of = |text: &&[u32]| {
-            let part = from..from + text.len();
-            (from, state.computed) = (part.end, state.computed + text.len() as u64);
+        let of = |(ids, asked): &&Asked| {
+            let part = from..from + asked.len();
+            (from, state.computed) = (part.end, state.computed + ids.len() as u64);
             let scores = scores.as_ref().map_err(|error| Error::Unscorable(error.clone()))?;
             Ok(scores[part].to_vec())
         };
         texts.iter().map(of).collect()
     }
 
-    /// The numbers of new tokens, part after part.
-    fn forward(&self, parts: &[(usize, &[u32])], cache: &mut KvCache) -> Result<Vec<f32>, Error> {
-        let hidden = self.model.forward_cached(parts, cache)?;
+    /// The numbers of some of the new tokens; the keys and values of all go into the cache.
+    fn forward(
+        &self,
+        parts: &[(usize, &[u32])],
+        asked: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Vec<f32>, Error> {
+        if asked.is_empty() {
+            self.model.forward_cached_at(parts, &[0], cache)?;
+            return Ok(Vec::new());
+        }
+        let hidden = self.model.forward_cached_at(parts, asked, cache)?;
         let scores = (self.read)(&self.model, hidden).into_data().convert::<f32>();
         scores.try_into_vec().map_err(|error| Error::Unscorable(format!("{error:?}")))
     }
