@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use posttrain_chat::{ChatTokenizer, EncodeOptions};
-use posttrain_core::{Conversation, Prompt};
+use posttrain_chat::{Chat, ChatTokenizer, EncodeOptions};
+use posttrain_core::Prompt;
 use tokenizers::Tokenizer;
 
 use crate::error::Error;
@@ -62,7 +62,7 @@ impl Text {
     }
 
     /// A conversation with its last answer.
-    pub(crate) fn encode_conversation(&self, chat: &Conversation) -> Result<Vec<u32>, Error> {
+    pub(crate) fn encode_conversation(&self, chat: &impl Chat) -> Result<Vec<u32>, Error> {
         Ok(self.chat()?.encode_conversation(chat, &EncodeOptions::default())?)
     }
 }

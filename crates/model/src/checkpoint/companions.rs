@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{io_error, is_file_name};
 use crate::error::Error;
 
-/// What transformers writes with a tokenizer and a generating model.
+/// What transformers writes with a tokenizer and a generating model, and how steps are marked.
 const NAMES: &[&str] = &[
     "generation_config.json",
     "tokenizer.json",
@@ -20,6 +20,7 @@ const NAMES: &[&str] = &[
     "sentencepiece.bpe.model",
     "chat_template.jinja",
     "chat_template.json",
+    crate::reward::CONVENTION,
 ];
 /// Templates for other uses than chat, such as `tool_use.jinja`.
 const TEMPLATES: &str = "additional_chat_templates";

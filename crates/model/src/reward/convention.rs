@@ -1,6 +1,8 @@
 //! How process reward models mark the steps of a solution. Start here: one line of [`Convention`] and
 //! one file per convention.
 
+use std::path::Path;
+
 use posttrain_core::Prompt;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -45,6 +47,9 @@ pub enum Convention {
     Trl(Trl),
 }
 
+/// Beside the weights: how steps are marked, with settings that no head tells.
+pub(crate) const CONVENTION: &str = "reward_convention.json";
+
 /// A solution as token ids, and where each of its steps is judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marked {
@@ -67,6 +72,27 @@ impl Convention {
             Head::Token { labels: 2, .. } => Some(Self::Trl(Trl::default())),
             _ => None,
         }
+    }
+
+    /// The convention that a checkpoint or an adapter was trained with, where its folder says so.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Json`].
+    pub fn read(folder: impl AsRef<Path>) -> Result<Option<Self>, Error> {
+        let path = folder.as_ref().join(CONVENTION);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|source| Error::Json { path, source }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    /// The file that [`Convention::read`] reads, with its name: a companion of the weights.
+    pub fn to_file(&self) -> (String, Vec<u8>) {
+        let json = serde_json::to_vec_pretty(self).expect("settings are JSON");
+        (CONVENTION.to_owned(), json)
     }
 
     /// The head that it reads; `None` of those that read a language model's tokens.

@@ -38,6 +38,7 @@ mod skywork;
 mod tokenizer;
 mod trl;
 
+pub(crate) use convention::CONVENTION;
 pub use convention::{Convention, Marked};
 pub use math_shepherd::MathShepherd;
 pub use outcome::{RewardModel, RewardOptions};

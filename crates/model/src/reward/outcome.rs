@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use posttrain_chat::Chat;
 use posttrain_core::{Message, Prompt, Reward, Sample};
 
 use super::RewardTokenizer;
@@ -118,6 +119,14 @@ impl RewardModel {
                 self.tokenizer.text().encode_conversation(&chat)
             }
         }
+    }
+
+    /// The ids of a conversation that ends with its answer, with everything that its template reads.
+    ///
+    /// # Errors
+    /// As [`RewardModel::encode`].
+    pub fn encode_chat(&self, chat: &impl Chat) -> Result<Vec<u32>, Error> {
+        self.tokenizer.text().encode_conversation(chat)
     }
 
     /// The rewards of texts as token ids.

@@ -27,7 +27,8 @@ pub struct ProcessRewardModel {
 pub struct ProcessOptions {
     /// How the weights are loaded.
     pub load: LoadOptions,
-    /// How steps are marked; `None` where the checkpoint tells ([`Convention::of`]).
+    /// How steps are marked; `None` where the folder or the head tells ([`Convention::read`],
+    /// [`Convention::of`]).
     pub convention: Option<Convention>,
     /// Tokens whose keys and values are kept for the next call, those least recently used going first.
     /// Each takes 2 · layers · `num_key_value_heads` · `head_dim` numbers.
@@ -61,7 +62,10 @@ impl ProcessRewardModel {
     ) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let model = Decoder::load_with(folder, device, &options.load)?;
-        let convention = options.convention.clone().or_else(|| Convention::of(model.config()));
+        let convention = match &options.convention {
+            Some(convention) => Some(convention.clone()),
+            None => Convention::read(folder)?.or_else(|| Convention::of(model.config())),
+        };
         let convention = convention.ok_or_else(|| Error::NoConvention {
             path: folder.to_owned(),
             head: model.config().head,

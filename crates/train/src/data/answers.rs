@@ -42,6 +42,8 @@ pub struct Answers {
     /// Where each row ends in `texts`.
     ends: Vec<usize>,
     values: Vec<Vec<f64>>,
+    /// Of rows whose prompt cannot be told from the tokens a hash of it.
+    asked: BTreeMap<usize, u64>,
     /// By text the tokens that truncation took from it.
     lost: BTreeMap<usize, Vec<u32>>,
 }
@@ -64,6 +66,11 @@ impl Answers {
         }
         self.ends.push(self.texts.len());
         Ok(())
+    }
+
+    /// Remembers what the last row asks: of an answer in steps also the steps are not trained.
+    pub(crate) fn asks(&mut self, hash: u64) {
+        self.asked.insert(self.ends.len() - 1, hash);
     }
 
     /// Remembers what truncation took from a text: KTO pairs prompts and answers anew.
@@ -152,6 +159,9 @@ impl Answers {
         let mut chosen = Self::default();
         let mut texts = Vec::new();
         for row in rows {
+            if let Some(&hash) = self.asked.get(&row) {
+                chosen.asked.insert(chosen.ends.len(), hash);
+            }
             for text in self.row(row) {
                 if let Some(lost) = self.lost.get(&text) {
                     chosen.lost.insert(texts.len(), lost.clone());
@@ -168,8 +178,9 @@ impl Answers {
     /// A hash of the prompt of each row.
     pub(super) fn prompt_hashes(&self) -> Vec<u64> {
         let hash = |row| {
-            let prompt = self.prompt(self.row(row).start);
-            fold(prompt.len() as u64, prompt.iter().map(|&id| u64::from(id)))
+            let prompt = self.prompt(self.row(row).start).iter().map(|&id| u64::from(id));
+            let told = || fold(prompt.len() as u64, prompt.clone());
+            self.asked.get(&row).copied().unwrap_or_else(told)
         };
         (0..self.len()).map(hash).collect()
     }

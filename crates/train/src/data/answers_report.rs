@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Answers, RowKind};
+use crate::reward::auc;
 
 /// Rows of answers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +22,9 @@ pub struct AnswersReport {
     pub compared: usize,
     /// in how many the better ones are longer.
     pub longer_is_better: usize,
+    /// How probably a better answer of any row is longer than a worse one of any row; equal lengths count
+    /// half. None where there are not both.
+    pub length_auc: Option<f64>,
     /// Tokens that begin several answers of a row, and are computed once.
     pub shared_tokens: usize,
 }
@@ -55,6 +59,7 @@ impl AnswersReport {
             worse_length: mean(&lengths[1]),
             compared,
             longer_is_better: longer,
+            length_auc: auc(&lengths[0], &lengths[1]),
             shared_tokens,
         }
     }
@@ -80,13 +85,32 @@ impl AnswersReport {
         let n = self.compared as f64;
         let share = self.longer_is_better as f64 / n.max(1.0);
         let (right, word) = if share > 0.5 { (share, "longer") } else { (1.0 - share, "shorter") };
-        let clear = n > 0.0 && right > 0.6 && right - 0.5 > 3.0 * 0.5 / n.sqrt();
+        if self.compared == 0 {
+            return self.length_explains_labels();
+        }
+        let clear = right > 0.6 && right - 0.5 > 3.0 * 0.5 / n.sqrt();
         clear.then(|| {
             format!(
                 "the better answer is the {word} one in {:.1} % of {} rows: length alone explains \
                  much of the preference, and a model may learn nothing else",
                 100.0 * right,
                 self.compared
+            )
+        })
+    }
+
+    /// The same for rows of one answer: the better ones of all rows against the worse ones, with the
+    /// standard error of an AUC of ½ (Hanley and McNeil 1982).
+    fn length_explains_labels(&self) -> Option<String> {
+        let (n, m) = (self.better as f64, self.worse as f64);
+        let auc = self.length_auc?;
+        let (right, word) = if auc > 0.5 { (auc, "longer") } else { (1.0 - auc, "shorter") };
+        let error = ((n + m + 1.0) / (12.0 * n * m)).sqrt();
+        (right > 0.6 && right - 0.5 > 3.0 * error).then(|| {
+            format!(
+                "a good answer is {word} than a bad one with a probability of {:.1} %: length alone \
+                 explains much of the labels, and a model may learn nothing else",
+                100.0 * right
             )
         })
     }

@@ -81,11 +81,15 @@ pub fn encode_answers<C: Chat + Send + Sync>(
     let counts = each_row(rows, work, options.bad_rows, progress, |row, texts, counts| {
         let (mut kept, first) = (Vec::new(), answers.texts().len());
         let mut lost = Vec::new();
+        let (cut_before, stops_before) = (counts.truncated.rows, counts.stop_trained);
         for (index, (tokens, values)) in texts.into_iter().enumerate() {
             let (sample, cut) = counted(row.clone(), tokens, counts);
             kept.push((sample, values));
             lost.extend(cut.map(|cut| (first + index, cut.tokens)));
         }
+        // A row is counted once, however many of its texts it is counted for.
+        counts.truncated.rows = counts.truncated.rows.min(cut_before + 1);
+        counts.stop_trained = counts.stop_trained.min(stops_before + 1);
         answers.push(&kept)?;
         lost.into_iter().for_each(|(text, tokens)| answers.truncated(text, tokens));
         Ok(())

@@ -88,6 +88,7 @@ impl DataReport {
     ) -> Self {
         let first = (0..rows.len().min(1)).flat_map(|row| rows.row(row));
         Self {
+            rows: rows.len(),
             answers: Some(AnswersReport::new(rows, kind)),
             first: first.map(|text| MarkedSample::new(rows.texts(), text, tokenizer)).collect(),
             ..Self::new(rows.texts(), counts, tokenizer)

@@ -33,11 +33,28 @@ impl Group {
     }
 }
 
-/// The share of pairs whose `score` stands in the right order.
-pub(super) fn accuracy(groups: &[Group], score: impl Fn(&Answer) -> f64) -> Metrics {
+/// The best answers against the others, by `score`, and the share of pairs in the right order.
+pub(super) fn metrics(groups: &[Group], score: impl Fn(&Answer) -> f64) -> Metrics {
     let right = groups.iter().flat_map(|group| {
         let score = |i: usize| score(&group.answers[i]);
         group.pairs().map(|(i, j)| f64::from(u8::from(score(i) > score(j)))).collect::<Vec<_>>()
     });
-    vec![("rewards/accuracies", mean(right))]
+    let right = mean(right);
+    let of = |best: bool, number: &dyn Fn(&Answer) -> f64| {
+        mean(groups.iter().flat_map(|group| {
+            let top = group.best();
+            let answers = group.answers.iter().enumerate();
+            let those = answers.filter(move |(i, _)| (*i == top) == best);
+            those.map(|(_, answer)| number(answer)).collect::<Vec<_>>()
+        }))
+    };
+    let (c, r) = (of(true, &score), of(false, &score));
+    vec![
+        ("rewards/chosen", c),
+        ("rewards/rejected", r),
+        ("rewards/accuracies", right),
+        ("rewards/margins", c - r),
+        ("logps/chosen", of(true, &|answer| answer.sum)),
+        ("logps/rejected", of(false, &|answer| answer.sum)),
+    ]
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use posttrain_model::checkpoint::resolve;
-use posttrain_model::{Batch, Decoder, LoadOptions, Targets};
+use posttrain_model::{Batch, Decoder, LoadOptions, Targets, device};
 
 use super::Answer;
 use super::stored::{Origin, Stored, Sums, checksum, rows};
@@ -73,7 +73,9 @@ impl Reference {
         let Some(train) = train.filter(|_| method.precompute_ref_log_probs) else {
             return Ok(Self::Frozen(Box::new(initial()?)));
         };
-        let (path, origin) = (config.ref_log_probs(), origin(weights, train, validation, config)?);
+        let device = device::name_of(&model.device());
+        let (path, origin) =
+            (config.ref_log_probs(), origin(&device, weights, train, validation, config)?);
         if let Some(stored) = Stored::read(&path, &origin)? {
             return Ok(Self::Stored(stored));
         }
@@ -160,6 +162,7 @@ fn compute(model: &Decoder, rows: &Batches, run: &mut Run<'_>) -> Result<Sums, E
 }
 
 fn origin(
+    device: &str,
     weights: &Weights,
     train: &Batches,
     validation: Option<&Batches>,
@@ -172,7 +175,9 @@ fn origin(
     let own = config.method.ref_model.is_none();
     let adapter = config.model.adapter.as_deref().filter(|_| own);
     let quantization = config.peft.quantization.as_ref().filter(|_| own);
-    let settings = serde_json::json!([config.model.dtype, quantization]).to_string();
+    let adapted = config.peft.lora.is_some() || config.model.adapter.is_some();
+    let loaded = config.model.dtype.to_load(adapted || !own).map(|dtype| dtype.to_string());
+    let settings = serde_json::json!([loaded, quantization, device]).to_string();
     let folders: Vec<&Path> = std::iter::once(&*base).chain(adapter).collect();
     let mut origin = rows(train, validation);
     origin.insert("model".into(), checksum(&folders, &settings)?);

@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::batch::Loss;
-use super::ranking::{Group, accuracy};
+use super::ranking::{Group, metrics};
 use super::weight;
 use crate::{Error, preference::batch::Answer};
 
@@ -58,6 +58,6 @@ impl Rrhf {
             by[best] -= share / answers[best].length();
             gradient.push(by);
         }
-        Loss { loss, gradient, by_nll_token: 0.0, metrics: accuracy(groups, Answer::average) }
+        Loss { loss, gradient, by_nll_token: 0.0, metrics: metrics(groups, Answer::average) }
     }
 }

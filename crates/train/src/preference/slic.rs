@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Answer, Loss, nll};
-use super::ranking::{Group, accuracy};
+use super::ranking::{self, Group};
 use super::weight;
 use crate::Error;
 
@@ -59,7 +59,7 @@ impl Slic {
             }
             gradient.push(by);
         }
-        let mut metrics = accuracy(groups, |answer| answer.sum);
+        let mut metrics = ranking::metrics(groups, |answer| answer.sum);
         let mut by_nll_token = 0.0;
         if self.lambda != 0.0 {
             let (nll, slope) = nll(targets);

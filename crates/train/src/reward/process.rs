@@ -19,7 +19,7 @@ use super::outcome::numbers;
 use super::{ScoredStep, StepReport};
 use crate::config::RewardConfig;
 use crate::data::{
-    Answers, Batches, MicroBatch, Reason, Refused, RowCounts, RowId, Sample, Window, each_row,
+    Answers, Batches, MicroBatch, Reason, Refused, RowCounts, RowId, Sample, Window, each_row, fold,
     nothing_left,
 };
 use crate::error::Error;
@@ -70,13 +70,17 @@ pub fn encode_steps(
             let detail = format!("{} tokens, max_length is {max}", marked.ids.len());
             return Err(Refused::new(Reason::TooLong, detail));
         }
-        Ok((marked, row.labels.clone()))
+        let asked = serde_json::to_string(&row.prompt).expect("a prompt is JSON");
+        let asked = fold(asked.len() as u64, asked.bytes().map(u64::from));
+        Ok((marked, row.labels.clone(), asked))
     };
     let bad_rows = config.data.untrained_rows;
-    let counts = each_row(rows, work, bad_rows, progress, |row, (marked, labels), _| {
+    let counts = each_row(rows, work, bad_rows, progress, |row, (marked, labels, asked), _| {
         let mut trained = vec![false; marked.ids.len()];
         marked.places.iter().for_each(|&place| trained[place] = true);
-        answers.push(&[(Sample { ids: marked.ids, trained, row }, labels)])
+        answers.push(&[(Sample { ids: marked.ids, trained, row }, labels)])?;
+        answers.asks(asked);
+        Ok(())
     })?;
     if answers.is_empty() {
         return Err(nothing_left(&counts));
