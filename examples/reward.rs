@@ -8,7 +8,8 @@
 //! `kind: outcome` learns one score for an answer from pairs, `kind: process` one for each step from steps with
 //! labels, marked as `convention` says. The folder `output_dir` gets what `sft` writes, and of the validation rows
 //! `scores.json` and `scores.html`: accuracy, AUC and calibration, also by length, beside what the length of the
-//! answers says by itself. The model loads in transformers, and in `score_reward`.
+//! answers says by itself. `score_reward` reads the model; so does transformers, where it has
+//! the head.
 #![allow(clippy::print_stderr, reason = "a program")]
 
 #[path = "support/answers.rs"]
@@ -30,7 +31,7 @@ use clap::Parser;
 use posttrain::model::checkpoint::resolve;
 use posttrain::model::config::Config;
 use posttrain::model::device;
-use posttrain::model::reward::RewardTokenizer;
+use posttrain::model::reward::{Convention, RewardTokenizer};
 use posttrain::train::config::{RewardConfig, RewardKind};
 use posttrain::train::data::{Answers, Batches, DataReport, RowKind};
 use posttrain::train::reward::{outcome_reward, process_reward, score_pairs, score_steps};
@@ -63,9 +64,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
-    let config = RewardConfig::read(&cli.config, &cli.set)?;
+    let mut config = RewardConfig::read(&cli.config, &cli.set)?;
     let device = device::choose(cli.device.as_deref())?;
     let base = resolve(config.model.name()?)?;
+    if config.method.kind == RewardKind::Process && config.method.convention.is_none() {
+        config.method.convention = Convention::read(&base)?;
+    }
     let out = config.training.output_dir.clone();
     start::check_files(&config.data)?;
     let mut observer = start::observers(&out);
@@ -80,7 +84,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let validation = validation.map(of_answers).transpose()?;
     start::announce(&config, &base, &batches, &report, device::name_of(&device) == "flex")?;
 
-    let (weights, model) = Weights::load(&config, &base, run.resumed_from(), &device)?;
+    let (mut weights, model) = Weights::load(&config, &base, run.resumed_from(), &device)?;
     let mut info = RunInfo::of(&model, config.to_json());
     info.name = format!("{} on {}", start::title(&config), rows::list(&config.data.data));
     info.data_report = report.html();
@@ -92,6 +96,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
         }
         RewardKind::Process => {
             let convention = config.method.convention(model.config())?;
+            weights.add_companion(convention.to_file());
             let reading = convention.reading(&tokenizer(&config, &base)?, model.config())?;
             let read = (&config, reading);
             process_reward(model, &weights, &mut batches, held_out, read, info, &mut run)

@@ -13,7 +13,8 @@
 //! {"prompt": "6 times 7?", "steps": ["6 times 7 is 7 times 6.", "So it is 42."]}
 //! ```
 //!
-//! A prompt is a text or a list of messages. The row of the output, at the same place, is that of the input with
+//! A prompt is a text or a list of messages; `tools`, `documents` and `chat_template_kwargs` go to the template, and steps
+//! may be called `completions`. The row of the output, at the same place, is that of the input with
 //! `score`, or for steps with `scores`, one from 0 to 1 for each step, and their `min`, `last` and `prod`. A row that
 //! the model cannot score has `error` instead, and the program then ends with status 1.
 //!
@@ -29,16 +30,15 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use posttrain::core::{
-    Conversation, Message, Prompt, Reward as _, Role, Sample, StepReward as _, StepSample, Tool,
-};
+use posttrain::chat::JsonChat;
+use posttrain::core::{Conversation, Message, Prompt, StepReward as _, StepSample, Tool};
 use posttrain::model::checkpoint::resolve;
 use posttrain::model::config::Head;
 use posttrain::model::reward::{
     Convention, ProcessOptions, ProcessRewardModel, RewardModel, RewardOptions, RewardTokenizer,
 };
 use posttrain::model::{Decoder, device};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Scores of answers, or of the steps of solutions, by a reward model.
 #[derive(Parser)]
@@ -55,8 +55,9 @@ struct Cli {
     /// Where the rows go with their scores.
     #[arg(long, value_name = "OUT.jsonl")]
     output: PathBuf,
-    /// How steps are marked, where the checkpoint does not tell: math_shepherd, rlhflow, skywork, qwen_math, trl.
-    #[arg(long, value_name = "NAME")]
+    /// How steps are marked, where the checkpoint does not tell: math_shepherd, rlhflow, skywork, qwen_math, trl, or
+    /// JSON with other settings: {"type": "trl", "step_separator": "##"}.
+    #[arg(long, value_name = "NAME|JSON")]
     convention: Option<String>,
     /// Scores of answers between 0 and 1, by the logistic function.
     #[arg(long)]
@@ -68,12 +69,20 @@ struct Cli {
 
 /// What is scored of a row.
 enum Asked {
-    Answer(String),
-    Steps(Vec<String>),
+    /// A conversation that ends with its answer.
+    Chat(JsonChat),
+    /// A text and how it goes on.
+    Text {
+        prompt: String,
+        answer: String,
+    },
+    Steps {
+        prompt: Prompt,
+        steps: Vec<String>,
+    },
 }
 
 struct Row {
-    prompt: Prompt,
     asked: Asked,
     all: Map<String, Value>,
 }
@@ -128,20 +137,29 @@ fn run(cli: &Cli) -> Result<usize, Box<dyn Error>> {
 fn load(cli: &Cli) -> Result<Model, Box<dyn Error>> {
     let (folder, device) = (resolve(&cli.model)?, device::choose(cli.device.as_deref())?);
     let mut model = Decoder::load(&folder, &device)?;
-    let convention = cli.convention.as_ref().map(|name| {
-        serde_json::from_value::<Convention>(name.as_str().into())
-            .map_err(|error| format!("--convention {name}: {error}"))
-    });
-    let convention = convention.transpose()?;
+    let convention = match &cli.convention {
+        Some(text) => {
+            let name = || Value::from(text.as_str());
+            let value = serde_json::from_str(text).unwrap_or_else(|_| name());
+            let found: Result<Convention, _> = serde_json::from_value(value);
+            Some(found.map_err(|error| format!("--convention {text}: {error}"))?)
+        }
+        // What an adapter was trained with goes before what its base was.
+        None => match cli.adapter.as_ref().map(Convention::read).transpose()?.flatten() {
+            Some(convention) => Some(convention),
+            None => Convention::read(&folder)?,
+        },
+    };
     if let Some(adapter) = &cli.adapter {
         if model.config().head == Head::Language {
-            // The weights of the head come with the adapter.
             let head = match &convention {
                 None => Some(Head::Sequence { labels: 1 }),
                 Some(convention) => convention.head(model.config()),
             };
             if let Some(head) = head {
+                // Its weights come with the adapter.
                 model = model.with_head(head, 0)?;
+                has_head(adapter)?;
             }
         }
         model.load_adapter(adapter, "default")?;
@@ -168,6 +186,19 @@ fn load(cli: &Cli) -> Result<Model, Box<dyn Error>> {
     Ok(Model::Process(ProcessRewardModel::new(model, tokenizer, convention, cache)?))
 }
 
+/// That an adapter brings a head: a new one would score at random.
+fn has_head(adapter: &Path) -> Result<(), Box<dyn Error>> {
+    let path = adapter.join("adapter_model.safetensors");
+    let file = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let file = safetensors::SafeTensors::deserialize(&file)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let of_a_head = |name: &str| name.contains(".score.") || name.contains(".v_head.");
+    if file.names().into_iter().any(of_a_head) {
+        return Ok(());
+    }
+    Err(format!("{} has no head, and neither has its base", path.display()).into())
+}
+
 /// Reads and checks the whole input.
 fn read_rows(input: &Path, model: &Model) -> Result<Vec<Row>, Box<dyn Error>> {
     let file =
@@ -176,10 +207,10 @@ fn read_rows(input: &Path, model: &Model) -> Result<Vec<Row>, Box<dyn Error>> {
     for (index, line) in BufReader::new(file).lines().enumerate() {
         let row = line.map_err(|error| error.to_string()).and_then(|line| parse(&line));
         let row = row.and_then(|row| match (model, &row.asked) {
-            (Model::Outcome(_), Asked::Steps(_)) => {
+            (Model::Outcome(_), Asked::Steps { .. }) => {
                 Err("`steps`, expected an answer: the model scores whole answers".into())
             }
-            (Model::Process(_), Asked::Answer(_)) => {
+            (Model::Process(_), Asked::Chat(_) | Asked::Text { .. }) => {
                 Err("an answer, expected `prompt` and `steps`: the model scores steps".into())
             }
             _ => Ok(row),
@@ -206,41 +237,82 @@ fn parse(line: &str) -> Result<Row, String> {
     if let Some(key) = RESULTS.into_iter().find(|key| all.contains_key(*key)) {
         return Err(format!("the row has the key `{key}`, expected it free for the result"));
     }
-    let (prompt, asked) =
-        match (all.get("messages"), all.get("prompt"), all.get("completion"), all.get("steps")) {
-            (Some(value), None, None, None) => {
-                let mut messages = messages("messages", value)?;
-                let answer = messages.pop().filter(|last| last.role == Role::Assistant);
-                let answer = answer.ok_or("`messages` does not end with the assistant's answer")?;
-                (conversation(messages, &all)?, Asked::Answer(answer.text().into_owned()))
+    let steps = all.get("steps").or_else(|| all.get("completions"));
+    let asked = match (all.get("messages"), all.get("prompt"), all.get("completion"), steps) {
+        (Some(messages), None, None, None) => Asked::Chat(chat("messages", list(messages)?, &all)?),
+        (None, Some(Value::String(prompt)), Some(Value::String(answer)), None) => {
+            if answer.trim().is_empty() {
+                return Err("`completion` is empty".into());
             }
-            (None, Some(prompt), Some(completion), None) => {
-                (self::prompt(prompt, &all)?, Asked::Answer(answer(completion)?))
-            }
-            (None, Some(prompt), None, Some(steps)) => {
-                let steps: Vec<String> = serde_json::from_value(steps.clone())
-                    .map_err(|error| format!("`steps`: {error}"))?;
-                if steps.is_empty() {
-                    return Err("`steps` is empty, expected at least one".into());
+            Asked::Text { prompt: prompt.clone(), answer: answer.clone() }
+        }
+        (None, Some(prompt), Some(completion), None) => {
+            let mut messages = list(prompt)?;
+            match completion {
+                Value::String(text) => {
+                    messages.push(json!({ "role": "assistant", "content": text }));
                 }
-                (self::prompt(prompt, &all)?, Asked::Steps(steps))
+                more => messages.extend(list(more)?),
             }
-            _ => {
-                let keys: Vec<&String> = all.keys().collect();
-                return Err(format!(
-                    "the row has the keys {keys:?}, expected `messages`, `prompt` and \
-                     `completion`, or `prompt` and `steps`"
-                ));
+            Asked::Chat(chat("completion", messages, &all)?)
+        }
+        (None, Some(prompt), None, Some(steps)) => {
+            let steps: Vec<String> = serde_json::from_value(steps.clone())
+                .map_err(|error| format!("`steps`: {error}"))?;
+            if steps.is_empty() {
+                return Err("`steps` is empty, expected at least one".into());
             }
-        };
-    Ok(Row { prompt, asked, all })
+            Asked::Steps { prompt: self::prompt(prompt, &all)?, steps }
+        }
+        _ => {
+            let keys: Vec<&String> = all.keys().collect();
+            return Err(format!(
+                "the row has the keys {keys:?}, expected `messages`, `prompt` and `completion`, or \
+                 `prompt` and `steps`"
+            ));
+        }
+    };
+    Ok(Row { asked, all })
 }
 
-fn messages(key: &str, value: &Value) -> Result<Vec<Message>, String> {
-    serde_json::from_value(value.clone()).map_err(|error| format!("`{key}`: {error}"))
+fn list(value: &Value) -> Result<Vec<Value>, String> {
+    let found = value.as_array().cloned();
+    found.ok_or_else(|| format!("{value} stands where a list of messages is expected"))
 }
 
-fn conversation(messages: Vec<Message>, all: &Map<String, Value>) -> Result<Prompt, String> {
+/// A conversation with everything that its template reads, as in training.
+fn chat(key: &str, messages: Vec<Value>, all: &Map<String, Value>) -> Result<JsonChat, String> {
+    let last = messages.last().ok_or_else(|| format!("`{key}` is empty"))?;
+    if last["role"] != "assistant" {
+        return Err(format!("`{key}` does not end with the assistant's answer"));
+    }
+    let calls = last["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+    let says = match &last["content"] {
+        Value::String(text) => !text.trim().is_empty(),
+        content => content.as_array().is_some_and(|parts| !parts.is_empty()),
+    };
+    if !calls && !says {
+        return Err(format!("the assistant's answer in `{key}` is empty"));
+    }
+    let mut object = match all.get("chat_template_kwargs") {
+        Some(Value::Object(variables)) => variables.clone(),
+        _ => Map::new(),
+    };
+    object.insert("messages".into(), Value::Array(messages));
+    for key in ["tools", "documents"] {
+        if let Some(value) = all.get(key) {
+            object.insert(key.into(), value.clone());
+        }
+    }
+    JsonChat::new(Value::Object(object)).map_err(|error| error.to_string())
+}
+
+fn prompt(value: &Value, all: &Map<String, Value>) -> Result<Prompt, String> {
+    if let Value::String(text) = value {
+        return Ok(Prompt::from(text.as_str()));
+    }
+    let messages: Vec<Message> =
+        serde_json::from_value(value.clone()).map_err(|error| format!("`prompt`: {error}"))?;
     let mut conversation = Conversation::new(messages);
     if let Some(tools) = all.get("tools") {
         let tools: Vec<Map<String, Value>> =
@@ -248,24 +320,6 @@ fn conversation(messages: Vec<Message>, all: &Map<String, Value>) -> Result<Prom
         conversation.tools = tools.into_iter().map(Tool).collect();
     }
     Ok(Prompt::from(conversation))
-}
-
-fn prompt(value: &Value, all: &Map<String, Value>) -> Result<Prompt, String> {
-    match value {
-        Value::String(text) => Ok(Prompt::from(text.as_str())),
-        value => conversation(messages("prompt", value)?, all),
-    }
-}
-
-/// A completion: a text, or one message of the assistant.
-fn answer(value: &Value) -> Result<String, String> {
-    if let Value::String(text) = value {
-        return Ok(text.clone());
-    }
-    match &messages("completion", value)?[..] {
-        [message] if message.role == Role::Assistant => Ok(message.text().into_owned()),
-        _ => Err("`completion`, expected a text or one message of the assistant".into()),
-    }
 }
 
 /// Writes the rows with their scores; how many have none.
@@ -297,27 +351,29 @@ fn write(file: File, rows: &[Row], model: &Model) -> Result<usize, Box<dyn Error
 }
 
 fn score(rows: &[Row], model: &Model) -> Vec<Result<Map<String, Value>, String>> {
-    let columns = Map::new();
     match model {
         Model::Outcome(model) => {
-            let samples = rows.iter().map(|Row { prompt, asked, .. }| {
-                let response = match asked {
-                    Asked::Answer(answer) => answer.as_str(),
-                    Asked::Steps(_) => "",
-                };
-                Sample { prompt, response, columns: &columns }
+            let ids = rows.iter().map(|Row { asked, .. }| match asked {
+                Asked::Chat(chat) => model.encode_chat(chat),
+                Asked::Text { prompt, answer } => {
+                    model.encode(&Prompt::from(prompt.as_str()), answer)
+                }
+                Asked::Steps { .. } => unreachable!("refused when it was read"),
             });
-            let rewards = model.reward(&samples.collect::<Vec<_>>()).into_iter();
-            let of = |score: f64| Map::from_iter([("score".to_owned(), score.into())]);
-            rewards.map(|reward| reward.map(of).map_err(|error| error.to_string())).collect()
+            let ids: Vec<Result<Vec<u32>, _>> = ids.collect();
+            let texts: Vec<Vec<u32>> = ids.iter().flatten().cloned().collect();
+            let mut rewards = model.reward_ids(&texts).into_iter();
+            let of = |ids: Result<Vec<u32>, _>| {
+                let score = ids.and_then(|_| rewards.next().expect("one for each text"));
+                let score = score.map_err(|error| error.to_string())?;
+                Ok(Map::from_iter([("score".to_owned(), score.into())]))
+            };
+            ids.into_iter().map(of).collect()
         }
         Model::Process(model) => {
-            let samples = rows.iter().map(|Row { prompt, asked, .. }| {
-                let steps = match asked {
-                    Asked::Steps(steps) => steps.as_slice(),
-                    Asked::Answer(_) => &[],
-                };
-                StepSample { prompt, steps }
+            let samples = rows.iter().map(|Row { asked, .. }| match asked {
+                Asked::Steps { prompt, steps } => StepSample { prompt, steps },
+                _ => unreachable!("refused when it was read"),
             });
             let scores = model.step_reward(&samples.collect::<Vec<_>>()).into_iter();
             scores.map(|scores| scores.map(steps).map_err(|error| error.to_string())).collect()

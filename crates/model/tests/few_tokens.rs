@@ -30,7 +30,10 @@ fn as_among_all_tokens() {
             let mut copy = KvCache::new(&model, PARTS.len());
             model.forward_cached(&parts, &mut copy).unwrap();
             let expected = numbers(model.forward_cached(&next, &mut copy).unwrap());
-            assert!(numbers(model.forward_cached(&next, &mut cache).unwrap()) == expected, "{case}");
+            assert!(
+                numbers(model.forward_cached(&next, &mut cache).unwrap()) == expected,
+                "{case}"
+            );
         }
     }
 }

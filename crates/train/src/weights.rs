@@ -13,6 +13,8 @@ use crate::config::{Method, Settings};
 use crate::error::Error;
 use crate::optim::Ema;
 
+/// The template's own file, which goes before the one in `tokenizer_config.json`.
+const TEMPLATE: &str = "chat_template.jinja";
 /// The name of the adapter that is trained.
 const ADAPTER: &str = "default";
 /// Every trained number of an adapter, as it is: what resuming needs where the adapter is written in
@@ -60,7 +62,14 @@ impl Weights {
             dtype: config.model.dtype.to_load(adapted),
             quantization: config.peft.quantization.clone(),
         };
-        let companions = read_companions(base)?;
+        let mut companions = read_companions(base)?;
+        if let Some(path) = &config.model.chat_template_path {
+            // Whoever loads the model shall write conversations as it was trained on them.
+            let path = if path.is_dir() { path.join(TEMPLATE) } else { path.clone() };
+            let template = std::fs::read(&path).map_err(Error::io(&path))?;
+            companions.retain(|(name, _)| name != TEMPLATE);
+            companions.push((TEMPLATE.to_owned(), template));
+        }
         let (trainable, frozen) = (config.model.trainable.as_deref(), &config.model.frozen);
         if !adapted {
             let model = full(resumed.unwrap_or(base), base, device, &options)?;
@@ -81,6 +90,12 @@ impl Weights {
         }
         let kind = Kind::Adapter { base: config.model.name()?.into(), from: adapter.clone() };
         Ok((Self { kind, base: base.to_owned(), companions }, model))
+    }
+
+    /// A file that is written beside the weights, in place of one of its name.
+    pub fn add_companion(&mut self, (name, content): (String, Vec<u8>)) {
+        self.companions.retain(|(known, _)| *known != name);
+        self.companions.push((name, content));
     }
 
     /// The checkpoint that the model, or the base below the adapter, was loaded from.

@@ -4,7 +4,7 @@ use posttrain_model::config::{Config, Head};
 use posttrain_model::reward::Convention;
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Settings};
+use super::{DataArguments, Method, Settings};
 use crate::Error;
 use crate::data::{BatchOptions, RowOptions, SamplingStrategy};
 use crate::preference::BradleyTerry;
@@ -13,7 +13,7 @@ use crate::preference::BradleyTerry;
 pub type RewardConfig = Settings<RewardArguments>;
 
 /// The section of reward models.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardArguments {
     /// What is scored.
@@ -27,8 +27,21 @@ pub struct RewardArguments {
     pub train_sampling_strategy: SamplingStrategy,
     /// Shuffles the rows once, before everything else.
     pub shuffle_dataset: bool,
-    /// Trains with the dropout of adapters, which TRL switches off.
-    pub dropout: bool,
+    /// Trains without the dropout of adapters. With dropout prompts are computed for each answer.
+    pub disable_dropout: bool,
+}
+
+impl Default for RewardArguments {
+    fn default() -> Self {
+        Self {
+            kind: RewardKind::Outcome,
+            center_rewards_coefficient: None,
+            convention: None,
+            train_sampling_strategy: SamplingStrategy::Random,
+            shuffle_dataset: false,
+            disable_dropout: true,
+        }
+    }
 }
 
 /// What a reward model scores.
@@ -91,13 +104,27 @@ impl Method for RewardArguments {
 
     fn head(&self, model: &Config) -> Result<Option<Head>, Error> {
         if self.kind == RewardKind::Outcome {
-            let scores = model.head.labels() == Some(1);
-            return Ok((!scores).then_some(Head::Sequence { labels: 1 }));
+            return match (model.head, model.head.labels()) {
+                (Head::Language, _) => Ok(Some(Head::Sequence { labels: 1 })),
+                (_, Some(1)) => Ok(None),
+                // It was trained for something else; another one would forget that without a word.
+                (head, _) => {
+                    let expected = "a language model, or one with one score";
+                    Err(Error::config("model", format!("a checkpoint with {head:?}"), expected))
+                }
+            };
         }
         if Convention::of(model).is_some_and(|own| self.convention.is_none() || self.fits(&own)) {
             return Ok(None);
         }
-        Ok(self.convention(model)?.head(model))
+        let convention = self.convention(model)?;
+        let wanted = convention.head(model);
+        if model.head != Head::Language {
+            let found = format!("a checkpoint with {:?}", model.head);
+            let expected = format!("a language model, or the head of `{}`", convention.name());
+            return Err(Error::config("model", found, expected));
+        }
+        Ok(wanted)
     }
 
     fn validate(&self, settings: &Settings<Self>) -> Result<(), Error> {
@@ -107,6 +134,10 @@ impl Method for RewardArguments {
         };
         settings.training.selection()?.check(measured)?;
         self.bradley_terry().validate()?;
+        if settings.data.truncation_mode != DataArguments::default().truncation_mode {
+            let expected = "nothing: what is too long is refused, and not truncated";
+            return Err(Error::config("truncation_mode", "given", expected));
+        }
         match self.kind {
             RewardKind::Outcome if self.convention.is_some() => {
                 let expected = "nothing with `kind: outcome`: it is how steps are marked";

@@ -167,6 +167,19 @@ impl Batches {
         self.source.samples()
     }
 
+    /// The rows of answers.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where they are texts.
+    pub(crate) fn answers(&self) -> Result<&Answers, Error> {
+        match &self.source {
+            Source::Answers { rows, .. } => Ok(rows),
+            Source::Texts { .. } => {
+                Err(no_rows("they are texts, expected answers (`Batches::of_answers`)"))
+            }
+        }
+    }
+
     /// Number of sequences of an epoch: texts, packed ones, or rows of answers.
     pub fn sequences(&self) -> usize {
         self.source.len()

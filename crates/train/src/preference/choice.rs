@@ -178,11 +178,11 @@ impl PreferenceLoss {
             Self::Orpo(_) => {
                 &["rewards/accuracies", "nll_loss", "log_odds_ratio", "log_odds_chosen"]
             }
-            Self::Cpo(_) | Self::Tpo(_) => &["rewards/accuracies", "nll_loss"],
-            Self::Rrhf(_) => return Some([&ALWAYS[..], &["rewards/accuracies"]].concat()),
-            Self::Slic(_) => {
-                return Some([&ALWAYS[..], &["rewards/accuracies", "nll_loss"]].concat());
-            }
+            Self::Cpo(cpo) if cpo.nll_weight() == 0.0 => &["rewards/accuracies"],
+            Self::Tpo(tpo) if tpo.tpo_alpha == 0.0 => &["rewards/accuracies"],
+            Self::Slic(slic) if slic.lambda == 0.0 => &["rewards/accuracies"],
+            Self::Cpo(_) | Self::Tpo(_) | Self::Slic(_) => &["rewards/accuracies", "nll_loss"],
+            Self::Rrhf(_) => &["rewards/accuracies"],
             Self::Own(_) => return None,
         };
         let reference: &[&str] = if self.has_reference() { &["reference_kl"] } else { &[] };

@@ -93,7 +93,7 @@ impl Cpo {
         Ok(())
     }
 
-    fn nll_weight(&self) -> f64 {
+    pub(super) fn nll_weight(&self) -> f64 {
         let without = matches!(self.loss_type, CpoType::Simpo | CpoType::Alphapo);
         self.cpo_alpha.unwrap_or(if without { 0.0 } else { 1.0 })
     }

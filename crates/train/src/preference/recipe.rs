@@ -11,7 +11,7 @@
 //! | `rewards/chosen`, `rewards/rejected` | what the loss compares, times β: mostly β (log π − log `π_ref`) |
 //! | `rewards/accuracies`, `rewards/margins` | pairs in order, and chosen less rejected |
 //! | `logps/chosen`, `logps/rejected` | log π of the answers, in nats |
-//! | `reference_kl` | (log π − log `π_ref`) for each token of the data's answers, in nats |
+//! | `reference_kl` | (log π − log `π_ref`) / tokens of the data's answers, in nats, a mean over answers |
 //! | `kl`, `delta` | KTO's reference point, BCO's running mean |
 //! | `length/chosen`, `length/rejected` | tokens of the answers |
 //! | `nll_loss`, `log_odds_ratio`, ... | parts of the losses that have them |
@@ -38,6 +38,7 @@ use crate::sft::noise;
 use crate::watch::{EvalMetrics, Extras, RunInfo, StepMetrics};
 use crate::weights::Weights;
 
+const ACCURACY: &str = "mean_token_accuracy";
 /// BCO's running mean in a checkpoint.
 const SHIFT: &str = "shift.json";
 
@@ -215,13 +216,13 @@ impl Alignment<'_> {
     }
 
     /// The share of the better answers' tokens that had the highest probability, as in TRL.
-    fn accuracy(&self, scores: &Scores) -> f64 {
+    fn accuracy(&self, scores: &Scores) -> Option<f64> {
         let better = scores.better(self.loss.rows());
         let all = scores.policy.iter().zip(&scores.top1).zip(better);
         let (right, tokens) = all
             .filter(|(_, better)| *better)
             .fold((0, 0), |sums, (text, _)| (sums.0 + text.1, sums.1 + text.0.tokens));
-        right as f64 / tokens.max(1) as f64
+        (tokens > 0).then(|| right as f64 / tokens as f64)
     }
 
     /// The metrics of all answers together.
@@ -264,16 +265,19 @@ impl Recipe for Alignment<'_> {
     ) -> Result<StepMetrics, Error> {
         let rows = |micro: &MicroBatch| micro.batch.texts().len() as f64;
         let total: f64 = window.micro_batches.iter().map(rows).sum();
-        let (mut found, mut means, mut accuracy) = (Found::default(), Means::default(), 0.0);
+        let (mut found, mut means) = (Found::default(), Means::default());
         for (pass, micro) in window.micro_batches.iter().enumerate() {
             let noise = self.seed.map(|seed| noise(seed, window.step, pass, None));
             let share = rows(micro) / total;
             let passed = self.learn_pass(model, micro, share, noise, gradients)?;
             found += Found { loss: share * passed.loss, ..passed.found };
             means.add(share, self.metrics(&passed.scores));
-            accuracy += share * self.accuracy(&passed.scores);
+            means.add(share, self.accuracy(&passed.scores).map(|accuracy| (ACCURACY, accuracy)));
         }
-        let (extra, mean_token_accuracy) = (Extras::new(means.finish())?, Some(accuracy));
+        let (accuracy, extra): (Vec<_>, Vec<_>) =
+            means.finish().partition(|(name, _)| name == ACCURACY);
+        let mean_token_accuracy = accuracy.first().map(|(_, value)| *value);
+        let extra = Extras::new(extra)?;
         Ok(StepMetrics { nll: None, mean_token_accuracy, extra, ..found.metrics(window) })
     }
 
@@ -303,7 +307,7 @@ impl Recipe for Alignment<'_> {
             trained_tokens: found.targets,
             seconds: started.elapsed().as_secs_f64(),
             eval_entropy: Some(entropy),
-            eval_mean_token_accuracy: Some(self.accuracy(&scores)),
+            eval_mean_token_accuracy: self.accuracy(&scores),
             extra: Extras::new(self.metrics(&scores))?,
             ..EvalMetrics::default()
         }))

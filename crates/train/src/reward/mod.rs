@@ -1,7 +1,8 @@
-//! How good the scores of a reward model are: pairs in order, area under the curve, calibration, and whether the
-//! length of the answers would have said the same.
+//! Reward models: how they are trained, and how good their scores are.
 //!
-//! Pure functions of scores, and a [`ScoreReport`] with all of them, also by length.
+//! [`outcome_reward`] learns a score for an answer from pairs, [`process_reward`] one for each step from labelled steps. The
+//! rest are pure functions of scores: pairs in order, area under the curve, calibration, and whether the length of the
+//! answers would have said the same; a [`ScoreReport`] or [`StepReport`] has all of them, also by length.
 //!
 //! ```
 //! use posttrain_train::reward::{ScoreReport, ScoredPair};

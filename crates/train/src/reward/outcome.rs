@@ -35,7 +35,8 @@ pub fn outcome_reward(
     info: RunInfo,
     run: &mut Run<'_>,
 ) -> Result<Decoder, Error> {
-    let dropout = config.method.dropout && model.dropout() > 0.0;
+    check_margins(batches)?;
+    let dropout = !config.method.disable_dropout && model.dropout() > 0.0;
     let separated = (dropout || model.config().rotates_by_length())
         .then(|| validation.map(|rows| rows.clone().without_shared_prompts()));
     if separated.is_some() {
@@ -52,6 +53,24 @@ pub fn outcome_reward(
         validation,
     };
     train(&mut recipe, model, weights, batches, config, info, run)
+}
+
+/// That all pairs have a margin, or none: a missing one is not 0.
+fn check_margins(batches: &Batches) -> Result<(), Error> {
+    let rows = batches.answers()?;
+    let has = |row: usize| !rows.values(rows.row(row).start).is_empty();
+    match (1..rows.len()).find(|&row| has(row) != has(0)) {
+        None => Ok(()),
+        Some(row) => {
+            let reason = format!(
+                "{} margin, and {} has {}: expected one for each pair, or none",
+                if has(row) { "a" } else { "no" },
+                rows.id(0),
+                if has(row) { "none" } else { "one" }
+            );
+            Err(Error::Data { row: rows.id(row).to_string(), reason })
+        }
+    }
 }
 
 struct Outcome<'a> {

@@ -19,8 +19,8 @@ use super::outcome::numbers;
 use super::{ScoredStep, StepReport};
 use crate::config::RewardConfig;
 use crate::data::{
-    Answers, Batches, MicroBatch, Reason, Refused, RowCounts, RowId, Sample, Window, each_row, fold,
-    nothing_left,
+    Answers, Batches, MicroBatch, Reason, Refused, RowCounts, RowId, Sample, Window, each_row,
+    fold, nothing_left,
 };
 use crate::error::Error;
 use crate::preference::maths::{sigmoid, softplus};
@@ -103,7 +103,7 @@ pub fn process_reward(
     run: &mut Run<'_>,
 ) -> Result<Decoder, Error> {
     let (config, reading) = read;
-    let dropout = config.method.dropout && model.dropout() > 0.0;
+    let dropout = !config.method.disable_dropout && model.dropout() > 0.0;
     let mut recipe = Process {
         reading,
         activations: config.training.activations(),
