@@ -3,8 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor};
 
+use super::head_scores::{back, rows, spread, wide};
 use super::logprobs::indices;
-use super::scores::{back, rows, spread, wide};
 use super::weight::{Weight, plain};
 use super::{Decoder, Gradients, Linear};
 use crate::adapter::{Initial, dora};
