@@ -270,10 +270,13 @@ impl Batches {
         }))
     }
 
-    /// Every sequence once, in the order of their length, the longest first: for an evaluation.
+    /// Every sequence once, for an evaluation: in the order of their length, the longest first, where
+    /// sequences are filled up, else as they come.
     pub fn pass(&self) -> impl Iterator<Item = Result<MicroBatch, Error>> + '_ {
         let mut order: Vec<u32> = (0..self.source.len() as u32).collect();
-        self.sort_by_length(&mut order);
+        if self.source.pads() {
+            self.sort_by_length(&mut order);
+        }
         let size = self.options.per_device_train_batch_size;
         let starts = (0..order.len()).step_by(size);
         starts.map(move |from| {

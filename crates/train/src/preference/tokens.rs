@@ -97,7 +97,8 @@ fn answer_starts(batch: &Batch, targets: &Targets) -> Vec<usize> {
 }
 
 /// The prompt of each text with the answer of the one before it, and of the first with that of the last:
-/// TRL's pairs for KTO's reference point. They are truncated as rows are.
+/// TRL's pairs for KTO's reference point. Answers to the same prompt are passed over while there are
+/// others, which TRL leaves to the order of the rows. They are truncated as rows are.
 pub(super) fn mismatched(
     MicroBatch { batch, targets, lost, .. }: &MicroBatch,
     max_length: usize,
@@ -120,7 +121,9 @@ pub(super) fn mismatched(
         .collect();
     let (mut rows, mut starts) = (Vec::with_capacity(whole.len()), Vec::new());
     for (index, (prompt, _)) in whole.iter().enumerate() {
-        let (_, answer) = &whole[(index + whole.len() - 1) % whole.len()];
+        let before = |steps: usize| &whole[(index + whole.len() - steps) % whole.len()];
+        let another = (1..whole.len()).map(before).find(|(other, _)| other != prompt);
+        let (_, answer) = another.unwrap_or_else(|| before(1));
         let mut ids = [&prompt[..], &answer[..]].concat();
         let over = ids.len().saturating_sub(max_length);
         let mut start = prompt.len();
