@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::checkpoint::read_state;
 use crate::error::Error;
 
 /// Settings that say what is learned and by which numbers: with others it would be another run.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 19] = [
     "adapter",
     "trainable",
     "frozen",
@@ -18,6 +19,15 @@ const FIXED: [&str; 10] = [
     "neftune_noise_alpha",
     "ema_decay",
     "dtype",
+    "loss",
+    "disable_dropout",
+    "ref_model",
+    "sync_ref_model",
+    "ref_model_mixup_alpha",
+    "ref_model_sync_steps",
+    "kind",
+    "convention",
+    "center_rewards_coefficient",
 ];
 /// Settings that have no part in what a step does.
 const FREE: [&str; 3] = ["output_dir", "resume_from_checkpoint", "overwrite_output_dir"];
@@ -47,6 +57,16 @@ pub(crate) fn changed(checkpoint: &Path, then: &str, now: &Value) -> Result<Vec<
         found.push(format!("{key}: {is}, was {was}"));
     }
     Ok(found)
+}
+
+/// Refuses settings that must not differ from those of a checkpoint, before any long work.
+///
+/// # Errors
+/// Those of [`changed`], and of reading the checkpoint.
+pub(crate) fn check(checkpoint: &Path, now: &Value) -> Result<(), Error> {
+    let state: Value = read_state(checkpoint)?;
+    let then = state.get("settings").and_then(Value::as_str).unwrap_or_default();
+    changed(checkpoint, then, now).map(drop)
 }
 
 #[cfg(test)]

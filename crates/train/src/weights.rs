@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use posttrain_model::adapter::AdapterSave;
+use posttrain_model::adapter::{AdapterSave, LoraConfig};
 use posttrain_model::checkpoint::{Checkpoint, Dtype, SaveOptions, read_companions};
+use posttrain_model::config::Head;
 use posttrain_model::{Decoder, LoadOptions};
 use regex::Regex;
 
 use crate::config::{Method, Settings};
 use crate::error::Error;
 use crate::optim::Ema;
+use crate::resume;
 
 /// The template's own file, which goes before the one in `tokenizer_config.json`.
 const TEMPLATE: &str = "chat_template.jinja";
@@ -49,13 +51,17 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::Model`] for what cannot be loaded, [`Error::Config`] for a pattern that matches no
-    /// parameter and when nothing is left to be trained.
+    /// parameter and when nothing is left to be trained, [`Error::Checkpoint`] for settings with which the
+    /// checkpoint would be that of another run.
     pub fn load<M: Method>(
         config: &Settings<M>,
         base: &Path,
         resumed: Option<&Path>,
         device: &Device,
     ) -> Result<(Self, Decoder), Error> {
+        if let Some(checkpoint) = resumed {
+            resume::check(checkpoint, &config.to_json())?;
+        }
         let (lora, adapter) = (&config.peft.lora, &config.model.adapter);
         let adapted = lora.is_some() || adapter.is_some();
         let options = LoadOptions {
@@ -80,7 +86,11 @@ impl Weights {
         }
         let mut model = with_head(Decoder::load_with(base, device, &options)?, config)?;
         match (lora, adapter) {
-            (Some(lora), _) => model.add_adapter(ADAPTER, lora, config.training.seed)?,
+            (Some(lora), _) => {
+                let scores = config.method.task_type() != "CAUSAL_LM";
+                let lora = if scores { &with_head_whole(lora, model.config().head) } else { lora };
+                model.add_adapter(ADAPTER, lora, config.training.seed)?;
+            }
             (_, Some(folder)) => model.load_adapter(folder, ADAPTER)?,
             _ => unreachable!("one of both"),
         }
@@ -191,6 +201,23 @@ fn with_head<M: Method>(model: Decoder, config: &Settings<M>) -> Result<Decoder,
         Some(head) => model.with_head(head, config.training.seed)?,
         None => model,
     })
+}
+
+/// An adapter that trains and keeps the head of a model that scores. PEFT's tasks that classify do it for
+/// heads that are called `score`.
+fn with_head_whole(lora: &LoraConfig, head: Head) -> LoraConfig {
+    let mut lora = lora.clone();
+    let classifies = matches!(lora.task_type.as_deref(), Some("SEQ_CLS" | "TOKEN_CLS"));
+    let name = match head {
+        Head::Language => return lora,
+        Head::Value { .. } => "v_head",
+        _ if classifies => return lora,
+        _ => "score",
+    };
+    if !lora.modules_to_save.iter().any(|module| module == name) {
+        lora.modules_to_save.push(name.to_owned());
+    }
+    lora
 }
 
 /// An average that has seen one value is that value, whatever its decay.

@@ -4,27 +4,15 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
 
 use posttrain_train::Error;
 use posttrain_train::config::SftConfig;
-use support::{Memory, config, samples, train, weights};
+use support::{Memory, config, copy, distance, samples, train, weights};
 
 /// Steps and the trained weights.
 fn trained(config: &SftConfig) -> (Memory, Vec<(String, Vec<f32>)>) {
     let (model, memory) = train(config, samples(), None).unwrap();
     (memory, weights(&model))
-}
-
-/// The largest difference, relative to the largest weight of its tensor.
-fn distance(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    let pairs = a.iter().zip(b).map(|((name, a), (other, b))| {
-        assert_eq!(name, other);
-        let scale = a.iter().fold(1e-30f32, |scale, x| scale.max(x.abs()));
-        a.iter().zip(b).fold(0f32, |worst, (a, b)| worst.max((a - b).abs())) / scale
-    });
-    pairs.fold(0.0, f32::max)
 }
 
 const SHORT: &str = "max_steps: 4\nlearning_rate: 1e-3\nassistant_only_loss: true\n";
@@ -91,14 +79,6 @@ fn resumed_equals_whole(settings: &str) {
         assert_eq!((a.learning_rate, &a.rows), (b.learning_rate, &b.rows));
     }
     assert_eq!(expected, found, "every bit of every weight");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 #[test]

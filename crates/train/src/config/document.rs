@@ -16,6 +16,8 @@ pub struct Document {
     text: String,
     values: Map<String, Value>,
     known: Vec<String>,
+    /// Keys below those, with dots.
+    nested: Vec<String>,
     /// Keys that the command line has a say in.
     set: Vec<String>,
 }
@@ -46,7 +48,8 @@ impl Document {
         };
         match value {
             Value::Object(values) => {
-                Ok(Self { path, text: text.into(), values, known: Vec::new(), set: Vec::new() })
+                let (known, nested, set) = (Vec::new(), Vec::new(), Vec::new());
+                Ok(Self { path, text: text.into(), values, known, nested, set })
             }
             other => Err(fail(format!("the file holds {}, expected `key: value`", kind(&other)))),
         }
@@ -99,8 +102,10 @@ impl Document {
         let default = serde_json::to_value(T::default()).expect("settings are JSON");
         let Value::Object(default) = default else { unreachable!("a section is a struct") };
         let mut found = Map::new();
-        for key in default.keys() {
+        for (key, value) in &default {
             self.known.push(key.clone());
+            let below = value.as_object().into_iter().flat_map(Map::keys);
+            self.nested.extend(below.map(|below| format!("{key}.{below}")));
             let Some(value) = self.values.shift_remove(key) else { continue };
             let value = self.checked::<T>(key, value)?;
             found.insert(key.clone(), value);
@@ -133,7 +138,9 @@ impl Document {
             .values
             .keys()
             .map(|key| {
-                let near = suggestion(key, self.known.iter().map(String::as_str));
+                let mut nested = self.nested.iter().map(String::as_str);
+                let below = nested.find(|nested| nested.split('.').next_back() == Some(key));
+                let near = below.or_else(|| suggestion(key, self.known.iter().map(String::as_str)));
                 let near = near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
                 format!("{}unknown key `{key}`{near}", self.place(key))
             })

@@ -79,10 +79,14 @@ pub trait Method: Default + Serialize + DeserializeOwned {
     /// weights.
     ///
     /// # Errors
-    /// [`Error::Config`] where it does not follow from the settings.
+    /// [`Error::Config`] where it does not follow from the settings, and for a checkpoint that does not
+    /// predict tokens where that is learned.
     fn head(&self, model: &Config) -> Result<Option<Head>, Error> {
-        let _ = model;
-        Ok(None)
+        if model.has_logits() {
+            return Ok(None);
+        }
+        let found = format!("a checkpoint with the head {:?}", model.head);
+        Err(Error::config("model", found, "a language model"))
     }
 
     /// What is kept to compare the model with; `new_adapter` says whether the base below it is that.

@@ -113,22 +113,23 @@ impl Method for PreferenceArguments {
             }
         }
         let batch = settings.training.per_device_train_batch_size;
-        let rows = settings
-            .training
-            .per_device_train_batch_size
-            .min(settings.training.per_device_eval_batch_size);
-        match &self.loss {
-            PreferenceLoss::Kto(kto) if kto.loss_type == KtoType::Kto && rows < 2 => {
-                let expected = "at least 2, in training and evaluation, for kto: the reference point is \
-                                made of the answers of other prompts of the pass";
-                Err(Error::config("per_device_train_batch_size", rows, expected))
+        let batches = [
+            ("per_device_train_batch_size", batch),
+            ("per_device_eval_batch_size", settings.training.per_device_eval_batch_size),
+        ];
+        let small = batches.into_iter().find(|(_, rows)| *rows < 2);
+        match (&self.loss, small) {
+            (PreferenceLoss::Kto(kto), Some((key, rows))) if kto.loss_type == KtoType::Kto => {
+                let expected = "at least 2 for kto: the reference point is made of the answers of \
+                                other prompts of the pass";
+                Err(Error::config(key, rows, expected))
             }
-            PreferenceLoss::Kto(kto)
+            (PreferenceLoss::Kto(kto), _)
                 if kto.loss_type == KtoType::Kto && self.precompute_ref_log_probs =>
             {
                 refuse("precompute_ref_log_probs", "false for kto: each pass has pairs of its own")
             }
-            PreferenceLoss::Dpo(dpo) if batch < 2 && dpo.loss_type.iter().any(sorts) => {
+            (PreferenceLoss::Dpo(dpo), _) if batch < 2 && dpo.loss_type.iter().any(sorts) => {
                 let expected =
                     "at least 2 for aot and aot_unpaired, which compare the pairs of a pass";
                 Err(Error::config("per_device_train_batch_size", batch, expected))
@@ -185,5 +186,131 @@ impl PreferenceConfig {
     pub fn ref_log_probs(&self) -> PathBuf {
         let default = || self.training.output_dir.join("ref_log_probs.safetensors");
         self.method.ref_log_probs.clone().unwrap_or_else(default)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::config::Document;
+
+    fn read(text: &str, sets: &[&str]) -> Result<PreferenceConfig, Error> {
+        let text = format!("model: m\ndata: d.jsonl\noutput_dir: o\n{text}");
+        let mut document = Document::parse("run.yaml", &text)?;
+        sets.iter().try_for_each(|set| document.set(set))?;
+        PreferenceConfig::from_document(document)
+    }
+
+    fn loss(text: &str, sets: &[&str]) -> PreferenceLoss {
+        read(text, sets).unwrap().method.loss
+    }
+
+    #[test]
+    fn a_loss_by_its_name_or_with_its_settings() {
+        let dpo = |change: fn(&mut crate::preference::Dpo)| {
+            let mut dpo = crate::preference::Dpo::default();
+            change(&mut dpo);
+            PreferenceLoss::Dpo(dpo)
+        };
+        assert_eq!(loss("", &[]), dpo(|_| {}));
+        assert_eq!(loss("loss: dpo", &[]), dpo(|_| {}));
+        let ipo = dpo(|dpo| dpo.loss_type = vec![LossType::Ipo]);
+        assert_eq!(loss("loss: {type: dpo, loss_type: ipo}", &[]), ipo);
+        assert_eq!(loss("loss: {type: dpo, loss_type: [ipo]}", &[]), ipo);
+        let file = "loss:\n  type: dpo\n  beta: 0.5\n";
+        assert_eq!(loss(file, &["loss.beta=0.2"]), dpo(|dpo| dpo.beta = 0.2));
+        assert_eq!(
+            loss(file, &["loss=kto"]),
+            PreferenceLoss::Kto(crate::preference::Kto::default())
+        );
+        // As it is written it is read again.
+        for name in ["dpo", "kto", "bco", "orpo", "cpo", "tpo", "rrhf", "slic"] {
+            let config = read(&format!("loss: {name}"), &[]).unwrap();
+            let document = Document::parse("resolved.yaml", &config.to_yaml()).unwrap();
+            assert_eq!(PreferenceConfig::from_document(document).unwrap(), config, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_misspelt_has_its_line_and_a_suggestion() {
+        let error = |text: &str, sets: &[&str]| read(text, sets).unwrap_err().to_string();
+        let key = error("loss:\n  type: dpo\n  bta: 0.1\n", &[]);
+        assert!(key.starts_with("run.yaml: line 4: `loss`: unknown field `bta`"), "{key}");
+        assert!(key.ends_with("(did you mean `beta`?)"), "{key}");
+        let name = error("loss: {type: dop}", &[]);
+        assert!(name.contains("unknown variant `dop`, expected one of `dpo`"), "{name}");
+        assert!(name.ends_with("(did you mean `dpo`?)"), "{name}");
+        let kind = error("loss: {type: dpo, loss_type: sigmod}", &[]);
+        assert!(kind.ends_with("(did you mean `sigmoid`?)"), "{kind}");
+        let kind = error("loss: {type: dpo, loss_type: [sft, hing]}", &[]);
+        assert!(kind.ends_with("(did you mean `hinge`?)"), "{kind}");
+        let of_another = error("loss: {type: kto, cpo_alpha: 1}", &[]);
+        assert!(of_another.contains("unknown field `cpo_alpha`, expected one of"), "{of_another}");
+        for (text, sets) in [("loss: {beta: 0.2}", &[][..]), ("", &["loss.beta=0.2"])] {
+            let untyped = error(text, sets);
+            assert!(untyped.contains("`loss`: missing field `type`, expected one of `dpo`"));
+            assert!(untyped.contains("as in `{type: dpo, beta: 0.1}`"), "{untyped}");
+        }
+        let flat = error("beta: 0.2\n", &[]);
+        assert_eq!(flat, "run.yaml: line 4: unknown key `beta` (did you mean `loss.beta`?)");
+        let near = error("ref_modle: m\n", &[]);
+        assert_eq!(near, "run.yaml: line 4: unknown key `ref_modle` (did you mean `ref_model`?)");
+        let number = error("loss: {type: dpo, beta: high}", &[]);
+        assert!(number.contains("line 4: `loss`: invalid type: string \"high\""), "{number}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_its_key() {
+        let sync = "sync_ref_model=true";
+        let before = "precompute_ref_log_probs=true";
+        for (key, sets) in [
+            ("loss.beta", &["loss={type: dpo, beta: 0}"][..]),
+            ("loss.beta", &["loss={type: kto, beta: -1}"]),
+            ("loss.label_smoothing", &["loss={type: dpo, label_smoothing: 0.5}"]),
+            ("loss.label_smoothing", &["loss={type: dpo, loss_type: exo_pair}"]),
+            ("loss.loss_weights", &["loss={type: dpo, loss_weights: [1, 2]}"]),
+            ("loss.ld_alpha", &["loss={type: dpo, ld_alpha: 2}"]),
+            ("loss.desirable_weight", &["loss={type: kto, desirable_weight: -1}"]),
+            ("loss.alpha", &["loss={type: cpo, loss_type: alphapo}"]),
+            ("loss.tpo_alpha", &["loss={type: tpo, tpo_alpha: -1}"]),
+            ("loss.rrhf_weight", &["loss={type: rrhf, rrhf_weight: -1}"]),
+            ("loss.delta", &["loss={type: slic, delta: -1}"]),
+            ("metric_for_best_model", &["metric_for_best_model=rewards/accuracy"]),
+            ("ref_model", &["loss=orpo", "ref_model=m"]),
+            ("precompute_ref_log_probs", &["loss=cpo", before]),
+            ("sync_ref_model", &["loss=slic", sync]),
+            ("ref_log_probs", &["ref_log_probs=file"]),
+            ("sync_ref_model", &[sync, before]),
+            ("sync_ref_model", &[sync, "ref_model=m"]),
+            ("sync_ref_model", &[sync, "lora={r: 2}"]),
+            ("sync_ref_model", &[sync, "adapter=a"]),
+            ("ref_model_mixup_alpha", &[sync, "ref_model_mixup_alpha=1"]),
+            ("ref_model_mixup_alpha", &[sync, "ref_model_mixup_alpha=0"]),
+            ("ref_model_sync_steps", &[sync, "ref_model_sync_steps=0"]),
+            ("per_device_train_batch_size", &["loss=kto", "per_device_train_batch_size=1"]),
+            ("per_device_eval_batch_size", &["loss=kto", "per_device_eval_batch_size=1"]),
+            ("precompute_ref_log_probs", &["loss=kto", before]),
+            (
+                "per_device_train_batch_size",
+                &["loss={type: dpo, loss_type: [sft, aot]}", "per_device_train_batch_size=1"],
+            ),
+        ] {
+            let error = read("", sets).unwrap_err();
+            let Error::Config { key: found, .. } = &error else { panic!("{sets:?}: {error}") };
+            assert_eq!(found, key, "{sets:?}: {error}");
+        }
+        // What is near to them is allowed.
+        for sets in [
+            &[sync][..],
+            &[before, "ref_log_probs=file"],
+            &[before, "loss=bco"],
+            &["ref_model=m", "lora={r: 2}"],
+            &["loss={type: kto, loss_type: apo_zero_unpaired}", "per_device_train_batch_size=1"],
+            &["loss={type: kto, loss_type: apo_zero_unpaired}", before],
+            &["per_device_train_batch_size=1"],
+        ] {
+            assert!(read("", sets).is_ok(), "{sets:?}");
+        }
     }
 }

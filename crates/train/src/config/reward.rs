@@ -188,3 +188,63 @@ impl RewardConfig {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::config::Document;
+
+    fn read(text: &str, sets: &[&str]) -> Result<RewardConfig, Error> {
+        let text = format!("model: m\ndata: d.jsonl\noutput_dir: o\n{text}");
+        let mut document = Document::parse("run.yaml", &text)?;
+        sets.iter().try_for_each(|set| document.set(set))?;
+        RewardConfig::from_document(document)
+    }
+
+    #[test]
+    fn a_convention_by_its_name_or_with_its_settings() {
+        let named = |text: &str| read(text, &[]).unwrap().method.convention.unwrap().name();
+        for name in Convention::NAMES {
+            assert_eq!(named(&format!("kind: process\nconvention: {name}\n")), name);
+        }
+        let text = "kind: process\nconvention: {type: trl, step_separator: '##'}\n";
+        let config = read(text, &[]).unwrap();
+        let document = Document::parse("resolved.yaml", &config.to_yaml()).unwrap();
+        assert_eq!(RewardConfig::from_document(document).unwrap(), config);
+        // A head that tells makes it needless, so that it is asked for with the model.
+        assert!(read("kind: process\n", &[]).is_ok());
+    }
+
+    #[test]
+    fn what_is_misspelt_has_its_line_and_a_suggestion() {
+        let error = |text: &str| read(text, &[]).unwrap_err().to_string();
+        let kind = error("kind: proces\n");
+        assert!(kind.starts_with("run.yaml: line 4: `kind`: unknown variant `proces`"), "{kind}");
+        assert!(kind.ends_with("(did you mean `process`?)"), "{kind}");
+        let name = error("kind: process\nconvention: math_sheperd\n");
+        assert!(name.contains("line 5") && name.ends_with("(did you mean `math_shepherd`?)"));
+        let key = error("kind: process\nconvention:\n  type: trl\n  step_seperator: x\n");
+        assert!(key.contains("expected `step_separator`"), "{key}");
+        let flat = error("center_reward_coefficient: 1\n");
+        assert!(flat.ends_with("(did you mean `center_rewards_coefficient`?)"), "{flat}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_its_key() {
+        let process = "kind=process";
+        for (key, sets) in [
+            ("convention", &["convention=trl"][..]),
+            ("center_rewards_coefficient", &[process, "center_rewards_coefficient=0.1"]),
+            ("center_rewards_coefficient", &["center_rewards_coefficient=-1"]),
+            ("metric_for_best_model", &["metric_for_best_model=rewards/accuracies"]),
+            ("metric_for_best_model", &[process, "metric_for_best_model=margin"]),
+        ] {
+            let error = read("", sets).unwrap_err();
+            let Error::Config { key: found, .. } = &error else { panic!("{sets:?}: {error}") };
+            assert_eq!(found, key, "{sets:?}: {error}");
+        }
+        let ece = read("", &[process, "metric_for_best_model=ece"]).unwrap();
+        assert_eq!(ece.method.task_type(), "TOKEN_CLS");
+    }
+}

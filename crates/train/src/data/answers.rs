@@ -129,6 +129,39 @@ impl Answers {
         }
     }
 
+    /// That every row is of a kind.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for the first that is not.
+    pub(crate) fn check(&self, kind: RowKind) -> Result<(), Error> {
+        for row in 0..self.len() {
+            let texts = self.row(row);
+            let scored = texts.clone().filter(|&text| self.values[text].len() == 1).count();
+            let unscored = texts.clone().filter(|&text| self.values[text].is_empty()).count();
+            let first = self.values[texts.start].len();
+            let (fits, expected) = match (kind, texts.len()) {
+                (RowKind::Pairs, count) => {
+                    (count == 2 && unscored + first == 2, "two, and a margin at the first or none")
+                }
+                (RowKind::Triples, count) => (count == 3 && unscored == 3, "three without values"),
+                (RowKind::Ranked, count) => (
+                    count >= 2 && [scored, unscored].contains(&count),
+                    "two or more, all with a score or all without",
+                ),
+                (RowKind::Labelled, count) => (count == 1 && scored == 1, "one with its label"),
+            };
+            if !fits {
+                let values: Vec<usize> = texts.map(|text| self.values[text].len()).collect();
+                let reason = format!(
+                    "{} answers with {values:?} values, expected {expected} for this loss",
+                    values.len()
+                );
+                return Err(Error::Data { row: self.id(row).to_string(), reason });
+            }
+        }
+        Ok(())
+    }
+
     /// How many tokens all texts of a row begin with; none where it has one text.
     pub fn stem(&self, row: usize) -> usize {
         let texts = self.row(row);

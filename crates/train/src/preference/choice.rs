@@ -1,6 +1,8 @@
 //! The losses by their names in a configuration, over answers as they stand in a batch.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 use super::{
     Answer, AnswerGradient, Bco, Cpo, Dpo, Group, Kto, Loss, Metrics, Orpo, OwnLoss, Pair,
@@ -9,7 +11,7 @@ use super::{
 use crate::Error;
 use crate::data::RowKind;
 
-/// A loss with its settings. In a file `type` says which.
+/// A loss with its settings. In a file `type` says which; the name alone takes the defaults.
 ///
 /// ```
 /// use posttrain_train::preference::{Answer, Loss, OwnLoss, PairGradient, PreferenceLoss};
@@ -28,7 +30,7 @@ use crate::data::RowKind;
 /// assert!(!own.has_reference());
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PreferenceLoss {
     /// DPO and its family: pairs against a reference.
@@ -47,9 +49,45 @@ pub enum PreferenceLoss {
     Rrhf(Rrhf),
     /// `SLiC`: pairs or rankings.
     Slic(Slic),
-    /// A closure.
-    #[serde(skip_deserializing)]
+    /// A closure; no file can say it.
     Own(OwnLoss),
+}
+
+impl<'de> Deserialize<'de> for PreferenceLoss {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        enum Full {
+            Dpo(Dpo),
+            Kto(Kto),
+            Bco(Bco),
+            Orpo(Orpo),
+            Cpo(Cpo),
+            Tpo(Tpo),
+            Rrhf(Rrhf),
+            Slic(Slic),
+        }
+        let value = match Value::deserialize(deserializer)? {
+            Value::String(name) => json!({ "type": name }),
+            Value::Object(settings) if !settings.contains_key("type") => {
+                return Err(D::Error::custom(
+                    "missing field `type`, expected one of `dpo`, `kto`, `bco`, `orpo`, `cpo`, \
+                     `tpo`, `rrhf`, `slic`, as in `{type: dpo, beta: 0.1}`",
+                ));
+            }
+            other => other,
+        };
+        Ok(match Full::deserialize(value).map_err(D::Error::custom)? {
+            Full::Dpo(loss) => Self::Dpo(loss),
+            Full::Kto(loss) => Self::Kto(loss),
+            Full::Bco(loss) => Self::Bco(loss),
+            Full::Orpo(loss) => Self::Orpo(loss),
+            Full::Cpo(loss) => Self::Cpo(loss),
+            Full::Tpo(loss) => Self::Tpo(loss),
+            Full::Rrhf(loss) => Self::Rrhf(loss),
+            Full::Slic(loss) => Self::Slic(loss),
+        })
+    }
 }
 
 impl Default for PreferenceLoss {

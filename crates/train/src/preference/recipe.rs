@@ -21,6 +21,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use posttrain_chat::Truncation;
+use posttrain_model::checkpoint::resolve;
+use posttrain_model::config::Config;
 use posttrain_model::device::in_pool;
 use posttrain_model::{Activations, Decoder, Gradients, Noise, Targets};
 
@@ -47,8 +49,8 @@ const SHIFT: &str = "shift.json";
 /// adapter off, else the model as it was before the first step.
 ///
 /// # Errors
-/// Those of [`train`], of loading a reference, and [`Error::Checkpoint`] for stored log-probabilities of
-/// another reference.
+/// Those of [`train`], of loading a reference, [`Error::Data`] for rows of another kind than the loss
+/// wants, and [`Error::Checkpoint`] for stored log-probabilities of another reference.
 pub fn preference(
     model: Decoder,
     weights: &Weights,
@@ -58,6 +60,9 @@ pub fn preference(
     info: RunInfo,
     run: &mut Run<'_>,
 ) -> Result<Decoder, Error> {
+    for rows in [Some(&*batches), validation].into_iter().flatten() {
+        rows.answers()?.check(config.method.loss.rows())?;
+    }
     let shift = match run.resumed_from() {
         Some(folder) if matches!(config.method.loss, PreferenceLoss::Bco(_)) => {
             read_json(&folder.join(SHIFT))?
@@ -65,7 +70,11 @@ pub fn preference(
         _ => Shift::default(),
     };
     let dropout = !config.method.disable_dropout && model.dropout() > 0.0;
-    let apart = dropout || model.config().rotates_by_length();
+    let other = match &config.method.ref_model {
+        Some(name) => Config::from_model(&resolve(name)?)?.rotates_by_length(),
+        None => false,
+    };
+    let apart = dropout || other || model.config().rotates_by_length();
     let separated = validation.filter(|_| apart).map(|rows| rows.clone().without_shared_prompts());
     let validation = separated.as_ref().or(validation);
     if apart {

@@ -67,7 +67,9 @@ impl Reference {
             Some(name) => {
                 let dtype = config.model.dtype.to_load(true);
                 let options = LoadOptions { dtype, ..LoadOptions::default() };
-                Ok(frozen(Decoder::load_with(resolve(name)?, &model.device(), &options)?))
+                let other = Decoder::load_with(resolve(name)?, &model.device(), &options)?;
+                knows(&other, train.into_iter().chain(validation))?;
+                Ok(frozen(other))
             }
         };
         let Some(train) = train.filter(|_| method.precompute_ref_log_probs) else {
@@ -144,6 +146,27 @@ impl Reference {
 
 fn frozen(model: Decoder) -> Decoder {
     model.with_trainable(|_| false)
+}
+
+/// That a model predicts the tokens of the rows.
+fn knows<'a>(model: &Decoder, rows: impl Iterator<Item = &'a Batches>) -> Result<(), Error> {
+    let config = model.config();
+    if !config.has_logits() {
+        let found = format!("a model with the head {:?}", config.head);
+        return Err(Error::config("ref_model", found, "a language model"));
+    }
+    let largest = |rows: &Batches| {
+        let texts = 0..rows.samples().len();
+        texts.flat_map(|text| rows.samples().ids(text).iter().copied()).max()
+    };
+    match rows.filter_map(largest).max().filter(|&id| id as usize >= config.vocab_size) {
+        Some(id) => {
+            let found = format!("a model of {} tokens", config.vocab_size);
+            let expected = format!("one with the tokens of the rows, of which one is {id}");
+            Err(Error::config("ref_model", found, expected))
+        }
+        None => Ok(()),
+    }
 }
 
 fn compute(model: &Decoder, rows: &Batches, run: &mut Run<'_>) -> Result<Sums, Error> {

@@ -13,7 +13,7 @@ use posttrain_model::{Activations, Batch, Decoder, Gradients};
 
 use super::{ScoreReport, ScoredPair};
 use crate::config::RewardConfig;
-use crate::data::{Batches, MicroBatch, Window};
+use crate::data::{Batches, MicroBatch, RowKind, Window};
 use crate::error::Error;
 use crate::preference::BradleyTerry;
 use crate::recipe::{Means, Recipe, train};
@@ -25,7 +25,7 @@ use crate::weights::Weights;
 /// Trains a reward model on pairs ([`Batches::of_answers`]), and returns it as it is after the last step.
 ///
 /// # Errors
-/// Those of [`train`].
+/// Those of [`train`], and [`Error::Data`] for rows that are no pairs.
 pub fn outcome_reward(
     model: Decoder,
     weights: &Weights,
@@ -35,6 +35,9 @@ pub fn outcome_reward(
     info: RunInfo,
     run: &mut Run<'_>,
 ) -> Result<Decoder, Error> {
+    for rows in [Some(&*batches), validation].into_iter().flatten() {
+        rows.answers()?.check(RowKind::Pairs)?;
+    }
     check_margins(batches)?;
     let dropout = !config.method.disable_dropout && model.dropout() > 0.0;
     let separated = (dropout || model.config().rotates_by_length())
@@ -164,10 +167,14 @@ impl Recipe for Outcome<'_> {
 /// what length says by itself.
 ///
 /// # Errors
-/// [`Error::Model`] for rows that the model cannot take, [`Error::Data`] for scores that are not finite.
+/// [`Error::Model`] for rows that the model cannot take, [`Error::Data`] for rows that are no pairs and for
+/// scores that are not finite.
 pub fn score_pairs(model: &Decoder, rows: &Batches) -> Result<ScoreReport, Error> {
+    rows.answers()?.check(RowKind::Pairs)?;
+    let separated =
+        model.config().rotates_by_length().then(|| rows.clone().without_shared_prompts());
     let mut pairs = Vec::new();
-    for micro in rows.pass() {
+    for micro in separated.as_ref().unwrap_or(rows).pass() {
         let micro = micro?;
         pairs.extend(scored(&micro, &scores(model, &micro)));
     }

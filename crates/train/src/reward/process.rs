@@ -92,7 +92,7 @@ pub fn encode_steps(
 /// step.
 ///
 /// # Errors
-/// Those of [`train`].
+/// Those of [`train`], and [`Error::Data`] for rows without a label for each mark.
 pub fn process_reward(
     model: Decoder,
     weights: &Weights,
@@ -103,6 +103,9 @@ pub fn process_reward(
     run: &mut Run<'_>,
 ) -> Result<Decoder, Error> {
     let (config, reading) = read;
+    for rows in [Some(&*batches), validation].into_iter().flatten() {
+        check_labels(rows)?;
+    }
     let dropout = !config.method.disable_dropout && model.dropout() > 0.0;
     let mut recipe = Process {
         reading,
@@ -119,6 +122,19 @@ struct Process<'a> {
     /// Of dropout, where there is some.
     seed: Option<u64>,
     validation: Option<&'a Batches>,
+}
+
+/// That there is a label for each mark.
+fn check_labels(batches: &Batches) -> Result<(), Error> {
+    let rows = batches.answers()?;
+    for text in 0..rows.texts().len() {
+        let (marks, labels) = (rows.texts().targets(text), rows.values(text).len());
+        if marks != labels {
+            let reason = format!("{marks} marks and {labels} labels, expected one for each");
+            return Err(Error::Data { row: rows.texts().row(text).to_string(), reason });
+        }
+    }
+    Ok(())
 }
 
 /// The loss of log-odds x for a label, and its slope.
@@ -190,8 +206,10 @@ impl Recipe for Process<'_> {
 /// The scores of the steps of solutions under a model, in numbers.
 ///
 /// # Errors
-/// [`Error::Model`] for rows that the model cannot take, [`Error::Data`] for scores that are not finite.
+/// [`Error::Model`] for rows that the model cannot take, [`Error::Data`] for rows without a label for each
+/// mark and for scores that are not finite.
 pub fn score_steps(model: &Decoder, rows: &Batches, reading: Reading) -> Result<StepReport, Error> {
+    check_labels(rows)?;
     StepReport::new(&scored(model, rows, reading)?.0)
 }
 

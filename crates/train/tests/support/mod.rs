@@ -1,6 +1,8 @@
 //! What several tests need: the fixtures, and an observer that remembers.
 #![allow(dead_code, clippy::print_stdout, reason = "each test uses a part of it")]
 
+pub(crate) mod answers;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +59,8 @@ pub(crate) fn config(output: &Path, settings: &str) -> SftConfig {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) started: Option<RunInfo>,
+    /// What was done before the first step, how much of it.
+    pub(crate) progress: Vec<(String, u64, u64)>,
     pub(crate) steps: Vec<StepMetrics>,
     pub(crate) evaluations: Vec<EvalMetrics>,
     pub(crate) checkpoints: Vec<Checkpoint>,
@@ -67,6 +71,10 @@ pub(crate) struct Memory {
 impl Observer for Memory {
     fn start(&mut self, run: &RunInfo) -> Result<(), Error> {
         self.started = Some(run.clone());
+        Ok(())
+    }
+    fn progress(&mut self, what: &str, done: u64, total: u64) -> Result<(), Error> {
+        self.progress.push((what.to_owned(), done, total));
         Ok(())
     }
     fn step(&mut self, step: &StepMetrics) -> Result<(), Error> {
@@ -164,5 +172,25 @@ pub(crate) fn same_weights(model: &Decoder, path: &Path) {
         let what = format!("{}: {tensor} is off by {:.1e}", path.display(), distance / scale);
         println!("{what}");
         assert!(distance <= 1e-3 * scale, "{what}");
+    }
+}
+
+/// The largest difference of trained weights, relative to the largest of its tensor.
+pub(crate) fn distance(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let pairs = a.iter().zip(b).map(|((name, a), (other, b))| {
+        assert_eq!(name, other);
+        let scale = a.iter().fold(1e-30f32, |scale, x| scale.max(x.abs()));
+        a.iter().zip(b).fold(0f32, |worst, (a, b)| worst.max((a - b).abs())) / scale
+    });
+    pairs.fold(0.0, f32::max)
+}
+
+/// Copies a folder of files.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }

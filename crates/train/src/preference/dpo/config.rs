@@ -1,6 +1,8 @@
 //! What a user says about a loss of the DPO family.
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::FDivergence;
 use crate::Error;
@@ -149,14 +151,10 @@ impl Dpo {
 }
 
 fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LossType>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(LossType),
-        Many(Vec<LossType>),
-    }
-    Ok(match OneOrMany::deserialize(from)? {
-        OneOrMany::One(kind) => vec![kind],
-        OneOrMany::Many(kinds) => kinds,
-    })
+    // Not untagged, which would not say what is wrong.
+    let found = match Value::deserialize(from)? {
+        many @ Value::Array(_) => Vec::deserialize(many),
+        one => LossType::deserialize(one).map(|kind| vec![kind]),
+    };
+    found.map_err(D::Error::custom)
 }
