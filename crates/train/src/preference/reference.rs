@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use posttrain_model::checkpoint::resolve;
+use posttrain_model::checkpoint::{Checkpoint, resolve};
 use posttrain_model::{Batch, Decoder, LoadOptions, Targets, device};
 
 use super::Answer;
@@ -199,7 +199,12 @@ fn origin(
     let adapter = config.model.adapter.as_deref().filter(|_| own);
     let quantization = config.peft.quantization.as_ref().filter(|_| own);
     let adapted = config.peft.lora.is_some() || config.model.adapter.is_some();
-    let loaded = config.model.dtype.to_load(adapted || !own).map(|dtype| dtype.to_string());
+    let loaded = config.model.dtype.to_load(adapted || !own);
+    let loaded = match loaded {
+        Some(dtype) => Some(dtype),
+        None => Checkpoint::open(&base)?.dtype(),
+    };
+    let loaded = loaded.map(|dtype| dtype.to_string());
     let settings = serde_json::json!([loaded, quantization, device]).to_string();
     let folders: Vec<&Path> = std::iter::once(&*base).chain(adapter).collect();
     let mut origin = rows(train, validation);
