@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod error;
+mod found;
 pub mod memory;
 pub mod optim;
 pub mod preference;
@@ -18,8 +19,9 @@ pub mod watch;
 mod weights;
 
 pub use error::Error;
+pub use found::Found;
 pub use preference::preference;
 pub use recipe::{Recipe, train};
-pub use run::{Found, Go, Learner, Run};
+pub use run::{Go, Learner, Run};
 pub use sft::{evaluate, sft};
 pub use weights::Weights;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use posttrain_model::{CrossEntropy, Decoder, Parameter, Scored};
+use posttrain_model::{Decoder, Parameter};
 use serde::{Deserialize, Serialize};
 
 use crate::bad_batch::{BAD_BATCH, lines};
@@ -108,85 +108,6 @@ pub enum Go {
     On,
     /// No further.
     Stop,
-}
-
-/// What the passes of a step, or of an evaluation, found.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Found {
-    /// The objective, as the passes weighted it.
-    pub loss: f64,
-    /// Trained tokens.
-    pub targets: u64,
-    /// Σ −log p over them.
-    pub nll: f64,
-    /// Σ of the entropies.
-    pub entropy: f64,
-    /// How many had the highest probability.
-    pub top1: u64,
-}
-
-impl Found {
-    /// Adds a pass.
-    pub fn add(&mut self, pass: &CrossEntropy) {
-        let sum = |numbers: &[f32]| numbers.iter().copied().map(f64::from).sum::<f64>();
-        self.loss += pass.loss;
-        self.targets += pass.logprobs.len() as u64;
-        self.nll -= sum(&pass.logprobs);
-        self.entropy += sum(&pass.entropy);
-        self.top1 += pass.top1.iter().filter(|&&top1| top1).count() as u64;
-    }
-
-    /// Adds the tokens of a pass; its loss is the caller's to add.
-    pub fn add_scored(&mut self, pass: &Scored<'_>) {
-        let sum = |numbers: &[f32]| numbers.iter().copied().map(f64::from).sum::<f64>();
-        self.targets += pass.logprobs.len() as u64;
-        self.nll -= sum(&pass.logprobs);
-        self.entropy += sum(&pass.entropy);
-        self.top1 += pass.top1.iter().filter(|&&top1| top1).count() as u64;
-    }
-
-    /// −log p, entropy and accuracy, for each trained token.
-    pub fn means(&self) -> (f64, f64, f64) {
-        let count = self.targets.max(1) as f64;
-        (self.nll / count, self.entropy / count, self.top1 as f64 / count)
-    }
-
-    /// As the metrics of a step; gradient norm and learning rate are the recipe's to say.
-    pub fn metrics(&self, window: &Window) -> StepMetrics {
-        let (nll, entropy, accuracy) = self.means();
-        StepMetrics {
-            loss: self.loss,
-            nll: Some(nll),
-            entropy: Some(entropy),
-            mean_token_accuracy: Some(accuracy),
-            ..window.metrics()
-        }
-    }
-}
-
-impl Window {
-    /// What the data says of the metrics of a step.
-    pub(crate) fn metrics(&self) -> StepMetrics {
-        let rows = self.micro_batches.iter().flat_map(|batch| batch.rows.iter().flatten());
-        StepMetrics {
-            step: self.step,
-            epoch: self.epoch,
-            tokens: self.tokens as u64,
-            trained_tokens: self.trained_tokens as u64,
-            rows: rows.map(ToString::to_string).collect(),
-            ..StepMetrics::default()
-        }
-    }
-}
-
-impl std::ops::AddAssign for Found {
-    fn add_assign(&mut self, other: Self) {
-        self.loss += other.loss;
-        self.targets += other.targets;
-        self.nll += other.nll;
-        self.entropy += other.entropy;
-        self.top1 += other.top1;
-    }
 }
 
 impl<'a> Run<'a> {

@@ -14,8 +14,9 @@ use posttrain_model::{Activations, Decoder, Gradients, Noise, Objective};
 use crate::config::SftConfig;
 use crate::data::{Batches, MicroBatch, Window, fold};
 use crate::error::Error;
+use crate::found::Found;
 use crate::recipe::{Recipe, train};
-use crate::run::{Found, Run};
+use crate::run::Run;
 use crate::watch::{EvalMetrics, RunInfo, StepMetrics};
 use crate::weights::Weights;
 
