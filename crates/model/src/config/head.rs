@@ -170,6 +170,9 @@ impl Config {
     }
 
     /// The same decoder under another head, also in the `config.json` to be written.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a head without labels, or that the family does not have.
     pub fn with_head(&self, head: Head) -> Result<Self, Error> {
         let refuse = |found: String, expected: String| {
             Err(Error::Input { what: "the head".into(), found, expected })

@@ -85,19 +85,15 @@ impl Scored<'_> {
         let Back { model, targets, hidden, own } = self.back.expect("scores with a gradient");
         assert_eq!(by_logprobs.len(), targets.len(), "one number for each target");
         let device = model.device();
-        match own {
-            Some((by_nll, rows, head)) => {
-                let slopes = by_logprobs.iter().map(|slope| -slope).collect::<Vec<f32>>();
-                let slopes = TensorData::new(slopes, [targets.len(), 1]);
-                let slopes = Tensor::<2>::from_data(slopes, &device).cast(by_nll.dtype());
-                rows.spread(Some(head.back(by_nll * slopes, None, gradients)))
-            }
-            None => {
-                let both = by_logprobs.iter().flat_map(|&slope| [slope, 0.0]).collect::<Vec<f32>>();
-                let both = TensorData::new(both, [targets.len(), 2]);
-                let both = Tensor::from_data(both, &device);
-                model.logprobs_backward(hidden, targets, both, gradients)
-            }
+        let tensor = |numbers: Vec<f32>, columns| {
+            Tensor::<2>::from_data(TensorData::new(numbers, [targets.len(), columns]), &device)
+        };
+        if let Some((by_nll, rows, head)) = own {
+            let slopes = tensor(by_logprobs.iter().map(|slope| -slope).collect(), 1);
+            let by_rows = by_nll.clone() * slopes.cast(by_nll.dtype());
+            return rows.spread(Some(head.back(by_rows, None, gradients)));
         }
+        let both = tensor(by_logprobs.iter().flat_map(|&slope| [slope, 0.0]).collect(), 2);
+        model.logprobs_backward(hidden, targets, both, gradients)
     }
 }
