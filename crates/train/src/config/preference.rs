@@ -16,6 +16,7 @@ pub type PreferenceConfig = Settings<PreferenceArguments>;
 /// The section of preference alignment, with TRL's names and defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches that users know from TRL")]
 pub struct PreferenceArguments {
     /// The loss, with its own settings: `{type: dpo, beta: 0.1}`.
     pub loss: PreferenceLoss,
@@ -36,7 +37,7 @@ pub struct PreferenceArguments {
     pub ref_log_probs: Option<PathBuf>,
     /// Lets the reference follow the policy (Gorbatovski et al. 2024, TR-DPO, arXiv:2404.09656).
     pub sync_ref_model: bool,
-    /// α of π_ref ← α π + (1 − α) π_ref.
+    /// α of `π_ref` ← α π + (1 − α) `π_ref`.
     pub ref_model_mixup_alpha: f64,
     /// Steps between two of these.
     pub ref_model_sync_steps: u64,
@@ -129,7 +130,9 @@ impl Method for PreferenceArguments {
             {
                 refuse("precompute_ref_log_probs", "false for kto: each pass has pairs of its own")
             }
-            (PreferenceLoss::Dpo(dpo), _) if batch < 2 && dpo.loss_type.iter().any(sorts) => {
+            (PreferenceLoss::Dpo(dpo), _)
+                if batch < 2 && dpo.loss_type.iter().copied().any(sorts) =>
+            {
                 let expected =
                     "at least 2 for aot and aot_unpaired, which compare the pairs of a pass";
                 Err(Error::config("per_device_train_batch_size", batch, expected))
@@ -139,7 +142,7 @@ impl Method for PreferenceArguments {
     }
 }
 
-fn sorts(kind: &LossType) -> bool {
+fn sorts(kind: LossType) -> bool {
     matches!(kind, LossType::Aot | LossType::AotUnpaired)
 }
 

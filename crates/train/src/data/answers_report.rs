@@ -100,7 +100,7 @@ impl AnswersReport {
     }
 
     /// The same for rows of one answer: the better ones of all rows against the worse ones, with the
-    /// standard error of an AUC of ½ (Hanley and McNeil 1982).
+    /// standard error of an AUC of ½ (Hanley and `McNeil` 1982).
     fn length_explains_labels(&self) -> Option<String> {
         let (n, m) = (self.better as f64, self.worse as f64);
         let auc = self.length_auc?;

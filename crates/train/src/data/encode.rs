@@ -91,7 +91,9 @@ pub fn encode_answers<C: Chat + Send + Sync>(
         counts.truncated.rows = counts.truncated.rows.min(cut_before + 1);
         counts.stop_trained = counts.stop_trained.min(stops_before + 1);
         answers.push(&kept)?;
-        lost.into_iter().for_each(|(text, tokens)| answers.truncated(text, tokens));
+        for (text, tokens) in lost {
+            answers.truncated(text, tokens);
+        }
         Ok(())
     })?;
     if answers.is_empty() {

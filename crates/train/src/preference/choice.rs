@@ -210,17 +210,17 @@ impl PreferenceLoss {
             "logps/rejected",
         ];
         let own: &[&str] = match self {
-            Self::Dpo(_) => &["rewards/accuracies"],
             Self::Kto(_) => &["kl"],
             Self::Bco(_) => &["delta"],
             Self::Orpo(_) => {
                 &["rewards/accuracies", "nll_loss", "log_odds_ratio", "log_odds_chosen"]
             }
-            Self::Cpo(cpo) if cpo.nll_weight() == 0.0 => &["rewards/accuracies"],
-            Self::Tpo(tpo) if tpo.tpo_alpha == 0.0 => &["rewards/accuracies"],
-            Self::Slic(slic) if slic.lambda == 0.0 => &["rewards/accuracies"],
-            Self::Cpo(_) | Self::Tpo(_) | Self::Slic(_) => &["rewards/accuracies", "nll_loss"],
-            Self::Rrhf(_) => &["rewards/accuracies"],
+            Self::Cpo(cpo) if cpo.nll_weight() != 0.0 => &["rewards/accuracies", "nll_loss"],
+            Self::Tpo(tpo) if tpo.tpo_alpha != 0.0 => &["rewards/accuracies", "nll_loss"],
+            Self::Slic(slic) if slic.lambda != 0.0 => &["rewards/accuracies", "nll_loss"],
+            Self::Dpo(_) | Self::Rrhf(_) | Self::Cpo(_) | Self::Tpo(_) | Self::Slic(_) => {
+                &["rewards/accuracies"]
+            }
             Self::Own(_) => return None,
         };
         let reference: &[&str] = if self.has_reference() { &["reference_kl"] } else { &[] };

@@ -40,7 +40,8 @@ impl OwnLoss {
 
 impl fmt::Debug for OwnLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnLoss").field("reads_reference", &self.reads_reference).finish()
+        let mut shown = f.debug_struct("OwnLoss");
+        shown.field("reads_reference", &self.reads_reference).finish_non_exhaustive()
     }
 }
 

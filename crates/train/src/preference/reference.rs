@@ -33,7 +33,7 @@ pub(super) enum Reference {
     /// A model that stays as it is. With an adapter it is the base, whose weights both share; else what
     /// was not trained yet is shared.
     Frozen(Box<Decoder>),
-    /// A model that follows the policy (TR-DPO): π_ref ← α π + (1 − α) π_ref.
+    /// A model that follows the policy (TR-DPO): `π_ref` ← α π + (1 − α) `π_ref`.
     Following { averages: Ema, model: Box<Decoder>, every: u64 },
     /// Numbers that were computed before.
     Stored(Stored),

@@ -169,13 +169,13 @@ mod tests {
         let of = |settings| checksum(&[folder.path()], settings).unwrap();
         let write =
             |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
-        write("model.safetensors", &[7; 2_000_000]);
+        write("model.safetensors", &vec![7; 2_000_000]);
         let first = of("f32");
         assert_eq!(first, of("f32"));
         assert_ne!(first, of("bf16"));
         write("README.md", b"x");
         assert_eq!(first, of("f32"));
-        let mut changed = [7; 2_000_000];
+        let mut changed = vec![7; 2_000_000];
         changed[1_999_999] = 8;
         write("model.safetensors", &changed);
         assert_ne!(first, of("f32"));
