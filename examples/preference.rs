@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `loss: {type: ...}` says which loss: dpo (with TRL's fifteen `loss_type`s, alone or weighted), kto, bco, orpo, cpo
-//! (SimPO and AlphaPO, too), tpo, rrhf, slic. Pairs, labelled answers and rankings are read as the loss wants them.
+//! (`SimPO` and `AlphaPO`, too), tpo, rrhf, slic. Pairs, labelled answers and rankings are read as the loss wants them.
 //! The folder `output_dir` gets what `sft` writes; a line of `metrics.jsonl` also has rewards, accuracy, margin,
 //! log-probabilities and lengths of both answers.
 #![allow(clippy::print_stderr, reason = "a program")]

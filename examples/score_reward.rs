@@ -42,6 +42,7 @@ use serde_json::{Map, Value, json};
 
 /// Scores of answers, or of the steps of solutions, by a reward model.
 #[derive(Parser)]
+#[expect(clippy::doc_markdown, reason = "a terminal shows them as they stand")]
 struct Cli {
     /// A checkpoint folder or, with the feature `hub`, a name on the Hugging Face hub.
     #[arg(long, value_name = "DIR|ORG/NAME")]

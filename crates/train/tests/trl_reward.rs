@@ -1,4 +1,4 @@
-//! Twenty steps beside TRL's trainers for reward models (RewardTrainer of 1.16, PRMTrainer of 1.13): the
+//! Twenty steps beside TRL's trainers for reward models (`RewardTrainer` of 1.16, `PRMTrainer` of 1.13): the
 //! same rows in the same order, the same numbers. `tests/fixtures/preference_runs` says how they were made.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
