@@ -26,7 +26,9 @@ pub(crate) fn config(output: &Path, sets: &[&str]) -> RewardConfig {
         output.display()
     );
     let mut document = Document::parse("reward.yaml", &text).unwrap();
-    sets.iter().for_each(|set| document.set(set).unwrap());
+    for set in sets {
+        document.set(set).unwrap();
+    }
     RewardConfig::from_document(document).unwrap()
 }
 
