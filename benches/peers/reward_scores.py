@@ -3,11 +3,15 @@
     python -m venv venv
     venv/bin/pip install transformers==5.23.0 torch==2.15.0
     cargo build --release --examples -p posttrain
-    venv/bin/python benches/peers/reward_scores.py example_model_solutions.jsonl [--threads 2] [--rounds 3] [--rows N]
+    venv/bin/python benches/peers/reward_scores.py example_model_solutions.jsonl [--threads 2] [--rounds 3] [--rows N] \
+        [--by-problem]
 
 `example_model_solutions.jsonl` is that of openai/grade-school-math (MIT); its questions with one solution each become
 conversations (`examples/data/gsm8k_pairs.py` reads them). The model is the Llama of 32 million random parameters of
 `support.py` with a head of one score instead of the vocabulary's, `LlamaForSequenceClassification`; f32; two threads.
+
+Rows are shuffled, so that few of them share a problem; `--by-problem` leaves the solutions to a problem together, four of
+most, as they stand where the best of several answers is chosen.
 
 All sides run in turn, each in a process of its own, from a file of rows with `messages` to a file of the same rows with
 `score`, in the same order:
@@ -38,12 +42,14 @@ SIDES = ["transformers-8", "transformers-32", "transformers-8-sorted", "transfor
 TOLERANCE = 1e-4
 
 
-def make(folder, solutions, count):
+def make(folder, solutions, count, by_problem):
     """The rows, the tokenizer and the model."""
     subprocess.run([sys.executable, ROOT / "examples/data/gsm8k_pairs.py", solutions, "--out", folder / "all",
                     "--kinds", "unpaired", "--held-out", "0"], check=True, stdout=subprocess.DEVNULL)
     rows = read_rows(folder / "all_unpaired.jsonl")
     assert len(rows) >= count, f"only {len(rows)} solutions"
+    if by_problem:
+        rows.sort(key=lambda row: row["question"])
     write_rows(folder / "rows.jsonl", [dict(messages=row["prompt"] + row["completion"]) for row in rows[:count]])
     make_model(folder, (row[key][0]["content"] for row in rows for key in ["prompt", "completion"]),
                "LlamaForSequenceClassification", num_labels=1)
@@ -106,19 +112,21 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--by-problem", action="store_true")
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=SIDES)
     parser.add_argument("--peer", nargs=2, metavar=("SIDE", "FOLDER"))
     parser.add_argument("--make", type=Path, metavar="FOLDER")
     args = parser.parse_args()
     if args.make:
-        return make(args.make, args.solutions, args.rows)
+        return make(args.make, args.solutions, args.rows, args.by_problem)
     if args.peer:
         return peer(args.peer[0], Path(args.peer[1]), args.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         env = environment(args.threads, folder)
         # In a process of its own: what this one holds would count in the peak of those that it starts.
-        subprocess.run([sys.executable, __file__, args.solutions, "--rows", str(args.rows), "--make", str(folder)],
+        order = ["--by-problem"] if args.by_problem else []
+        subprocess.run([sys.executable, __file__, args.solutions, "--rows", str(args.rows), "--make", str(folder), *order],
                        env=env, check=True)
         table, first = Table("rows/s"), None
         for round_ in range(args.rounds):

@@ -37,6 +37,9 @@ struct Tokens {
     used: u64,
 }
 
+/// Tokens of a text, answers to what is asked, and known tokens on a way.
+type Reach = (usize, usize, usize);
+
 /// What the model found for the tokens of a run.
 #[derive(Debug)]
 struct Known {
@@ -57,9 +60,9 @@ impl Prefixes {
     /// Adds a text, of whose tokens some are asked about; what of it is not there becomes runs of at most
     /// `most` tokens. A known run of which something new is asked is to be computed again.
     pub(super) fn insert(&mut self, ids: &[u32], asked: &[usize], most: usize) {
-        self.add(ids, most);
+        self.add(ids, asked, most);
         let mut start = 0;
-        for (run, common) in self.walk(ids) {
+        for (run, common) in self.walk(ids, asked) {
             if let Some(tokens) = self.runs.get_mut(&run) {
                 let own = asked.iter().filter(|&&place| (start..start + common).contains(&place));
                 tokens.asked.extend(own.map(|place| place - start));
@@ -74,10 +77,10 @@ impl Prefixes {
         }
     }
 
-    fn add(&mut self, ids: &[u32], most: usize) {
+    fn add(&mut self, ids: &[u32], asked: &[usize], most: usize) {
         self.clock += 1;
         let (mut parent, mut read) = (ROOT, 0);
-        for (run, common) in self.walk(ids) {
+        for (run, common) in self.walk(ids, asked) {
             let there = &self.runs[&run];
             if common < there.ids.len() && read + common < ids.len() {
                 // They part within the run.
@@ -99,25 +102,44 @@ impl Prefixes {
         }
     }
 
-    /// The runs that a text goes through, each with the number of tokens that are the text's.
-    fn walk(&self, ids: &[u32]) -> Vec<(Run, usize)> {
-        let (mut path, mut at, mut rest) = (Vec::new(), ROOT, ids);
-        loop {
-            let shared = |run: &Run| {
-                let there = &self.runs[run];
-                let common = there.ids.iter().zip(rest).take_while(|(a, b)| a == b).count();
-                (common, there.known.is_some())
+    /// The runs that a text goes through, each with the number of tokens that are the text's: of all ways
+    /// the one that goes furthest, of those the one on which most of what is asked is known, then most
+    /// tokens. Siblings may begin alike, so that the run with most tokens of the text need not be the one
+    /// that goes on.
+    fn walk(&self, ids: &[u32], asked: &[usize]) -> Vec<(Run, usize)> {
+        let (_, mut path) = self.furthest(ROOT, (ids, 0), asked);
+        path.reverse();
+        path
+    }
+
+    /// How far a way goes from the token at `start` on, and the way backwards.
+    fn furthest(
+        &self,
+        at: Run,
+        (ids, start): (&[u32], usize),
+        asked: &[usize],
+    ) -> (Reach, Vec<(Run, usize)>) {
+        let ways = self.runs[&at].children.iter().filter_map(|&run| {
+            let there = &self.runs[&run];
+            let common = there.ids.iter().zip(ids).take_while(|(a, b)| a == b).count();
+            let answered = |place: &&usize| {
+                let own = place.checked_sub(start).filter(|own| *own < common);
+                let known = there.known.as_ref();
+                own.zip(known).is_some_and(|(own, known)| known.scores.contains_key(&own))
             };
-            let children = self.runs[&at].children.iter();
-            let best = children.map(|run| (shared(run), *run)).max_by_key(|(shared, _)| *shared);
-            let Some(((common @ 1.., _), run)) = best else { return path };
+            let answered = asked.iter().filter(answered).count();
+            let known = if there.known.is_some() { common } else { 0 };
+            let whole = common == there.ids.len() && common < ids.len();
+            let (further, mut path) = if whole {
+                self.furthest(run, (&ids[common..], start + common), asked)
+            } else {
+                Default::default()
+            };
             path.push((run, common));
-            rest = &rest[common..];
-            if common < self.runs[&run].ids.len() || rest.is_empty() {
-                return path;
-            }
-            at = run;
-        }
+            let reach = (common + further.0, answered + further.1, known + further.2);
+            (common > 0).then_some((reach, path))
+        });
+        ways.max_by_key(|(reach, _)| *reach).unwrap_or_default()
     }
 
     /// Parts a run after `at` of its tokens; the first part keeps the number.
@@ -200,7 +222,7 @@ impl Prefixes {
     pub(super) fn scores(&mut self, ids: &[u32], asked: &[usize]) -> Vec<f32> {
         self.clock += 1;
         let (mut scores, mut start) = (Vec::with_capacity(asked.len()), 0);
-        for (run, common) in self.walk(ids) {
+        for (run, common) in self.walk(ids, asked) {
             if let Some(tokens) = self.runs.get_mut(&run) {
                 tokens.used = self.clock;
                 let own = asked.iter().filter(|&&place| (start..start + common).contains(&place));
@@ -355,5 +377,46 @@ mod tests {
         tree.insert(&ids, &[1, 3], 10);
         assert!(compute(&mut tree).is_empty());
         assert_eq!(tree.scores(&ids, &[1, 3]), [3.0, 10.0]);
+    }
+
+    #[test]
+    fn siblings_that_begin_alike_do_not_lead_astray() {
+        let mut tree = Prefixes::default();
+        let (one, two) = ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 7, 8]);
+        // Too little in common for a pass of its own: both stand below the root.
+        tree.insert(&one, &all(&one), 10);
+        tree.insert(&two, &all(&two), 10);
+        assert_eq!(compute(&mut tree), [12]);
+        // Known runs part anywhere: one of the two after two tokens, while the other has four of them.
+        tree.insert(&[1, 2, 9], &[2], 10);
+        compute(&mut tree);
+        for text in [one, two] {
+            assert_eq!(tree.scores(&text, &all(&text)), sums(&text));
+        }
+    }
+
+    /// Over three tokens nearly everything begins like something else.
+    #[test]
+    fn random_texts_in_rounds() {
+        let mut state = 7_u64;
+        let mut next = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        let mut tree = Prefixes::default();
+        for _ in 0..300 {
+            let texts: Vec<Vec<u32>> = (0..1 + next(6))
+                .map(|_| (0..1 + next(40)).map(|_| 1 + next(3) as u32).collect())
+                .collect();
+            for text in &texts {
+                tree.insert(text, &[text.len() - 1], 16);
+            }
+            compute(&mut tree);
+            for text in &texts {
+                let last = text.len() - 1;
+                assert_eq!(tree.scores(text, &[last]), [sums(text)[last]], "{text:?}");
+            }
+            tree.shrink(200);
+        }
     }
 }
