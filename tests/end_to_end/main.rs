@@ -3,7 +3,11 @@
 
 mod chat;
 mod init_model;
+mod preference;
 mod render_template;
+mod reward;
+mod runs;
 mod score;
+mod score_reward;
 mod sft;
 mod support;

@@ -17,6 +17,7 @@ use super::kto::labelled_metrics;
 use super::maths::{sigmoid, softplus};
 use super::positive;
 use crate::Error;
+use crate::watch::exact;
 
 /// Names and defaults are those of TRL's `BCOConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +37,8 @@ impl Default for Bco {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shift {
-    /// The mean; 0 before the first batch.
+    /// The mean; 0 before the first batch. In files it is a text that keeps every bit.
+    #[serde(with = "exact")]
     pub mean: f64,
     /// Over how many answers.
     pub count: u64,
@@ -90,5 +92,22 @@ impl Bco {
         let mut metrics = labelled_metrics(&rewards, policy, good);
         metrics.push(("delta", shift.mean));
         Loss { loss, gradient, by_nll_token: 0.0, metrics }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// A decimal fraction that is read quickly may be off in its last bit.
+    #[test]
+    fn a_shift_comes_back_as_it_was_written() {
+        for mean in [0.206_549_314_377_237_45, -1.0 / 3.0, 1e-17, 0.0] {
+            let shift = Shift { mean, count: 7 };
+            let text = serde_json::to_string(&shift).unwrap();
+            let read: Shift = serde_json::from_str(&text).unwrap();
+            assert_eq!((read.mean.to_bits(), read.count), (mean.to_bits(), 7), "{text}");
+        }
     }
 }

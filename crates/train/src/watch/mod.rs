@@ -14,7 +14,7 @@ mod detector;
 mod displacement;
 mod divergence;
 mod event;
-mod exact;
+pub(crate) mod exact;
 mod extra;
 mod flops;
 pub mod html;

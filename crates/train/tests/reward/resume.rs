@@ -34,7 +34,7 @@ fn of_whole_answers() {
     resumed_equals_whole(&[], pairs(0..7), pairs(20..24));
     resumed_equals_whole(&["ema_decay=0.5", "optim=adamw_8bit"], pairs(0..7), pairs(20..24));
     let dropout = "lora={r: 4, target_modules: all-linear, lora_dropout: 0.1}";
-    resumed_equals_whole(&[dropout, "dropout=true"], pairs(0..7), pairs(20..24));
+    resumed_equals_whole(&[dropout, "disable_dropout=false"], pairs(0..7), pairs(20..24));
 }
 
 #[test]
@@ -59,7 +59,9 @@ fn what_is_scored_and_how_stays() {
         train(&config(&out, &[&first, &resume[..], sets].concat()), rows, None)
     };
     let separator = "convention={type: trl, step_separator: '##'}";
-    for (sets, key) in [(&[separator][..], "convention"), (&["dropout=true"], "dropout")] {
+    for (sets, key) in
+        [(&[separator][..], "convention"), (&["disable_dropout=false"], "disable_dropout")]
+    {
         let error = again(sets, steps(0..4)).unwrap_err().to_string();
         assert!(error.contains("checkpoint-4") && error.contains(&format!("`{key}: ")), "{error}");
     }
