@@ -405,8 +405,8 @@ mod tests {
         };
         let mut tree = Prefixes::default();
         for _ in 0..300 {
-            let texts: Vec<Vec<u32>> = (0..1 + next(6))
-                .map(|_| (0..1 + next(40)).map(|_| 1 + next(3) as u32).collect())
+            let texts: Vec<Vec<u32>> = (0..=next(6))
+                .map(|_| (0..=next(40)).map(|_| 1 + next(3) as u32).collect())
                 .collect();
             for text in &texts {
                 tree.insert(text, &[text.len() - 1], 16);

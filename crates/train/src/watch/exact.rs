@@ -22,6 +22,7 @@ impl<'de> Deserialize<'de> for Exact {
 }
 
 /// For `#[serde(with)]`: an `f64` as text.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     Exact(*value).serialize(serializer)
 }
