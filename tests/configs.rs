@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use posttrain::train::config::{
-    Method, PreferenceArguments, RewardArguments, Settings, SftArguments,
+    Method, Paths, PreferenceArguments, RewardArguments, Settings, SftArguments,
 };
 
 fn root() -> PathBuf {
@@ -16,7 +16,7 @@ fn reads<M: Method + Clone + Debug + PartialEq>(path: &Path) {
     let name = path.display();
     let config = Settings::<M>::read(path, &[]).unwrap_or_else(|error| panic!("{error}"));
     let data = &config.data;
-    for rows in [&data.data, &data.eval_data].into_iter().flat_map(|paths| paths.as_slice()) {
+    for rows in [&data.data, &data.eval_data].into_iter().flat_map(Paths::as_slice) {
         assert!(root().join(rows).exists(), "{name}: there is no {}", rows.display());
     }
     // The resolved settings are a configuration with the same meaning.

@@ -24,7 +24,9 @@ fn whole_answers_get_a_score_and_the_scores_a_report() {
         assert!(step.get("nll").is_none(), "nothing predicts tokens: {step}");
     }
     let names = ["eval_accuracy", "eval_margin", "eval_auc", "eval_brier", "eval_ece"];
-    evaluations.iter().for_each(|evaluation| numbers(evaluation, &names));
+    for evaluation in &evaluations {
+        numbers(evaluation, &names);
+    }
     assert!(!evaluations.is_empty());
     let scores = read_json(&format!("{out}/scores.json"));
     assert_eq!(scores["all"]["order"]["pairs"], 20);
@@ -47,9 +49,13 @@ fn steps_get_scores_and_the_head_stands_in_the_adapter() {
     let (out, said) = runs::short_run(&PROGRAM, &files, "reward_process", &[]);
     let (steps, evaluations) = left(&out);
     assert_eq!(steps.len(), 6);
-    steps.iter().for_each(|step| numbers(step, &["accuracy"]));
+    for step in &steps {
+        numbers(step, &["accuracy"]);
+    }
     let names = ["eval_accuracy", "eval_brier", "eval_ece"];
-    evaluations.iter().for_each(|evaluation| numbers(evaluation, &names));
+    for evaluation in &evaluations {
+        numbers(evaluation, &names);
+    }
     assert!(!evaluations.is_empty() && said.contains("validation"));
     let adapter = read_json(&format!("{out}/adapter_config.json"));
     assert_eq!(adapter["task_type"], "TOKEN_CLS");
