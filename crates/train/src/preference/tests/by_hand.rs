@@ -248,7 +248,15 @@ fn rankings() {
     let found = Rrhf::default().loss(&[wrong]);
     close(found.loss, 1.0 + 2.0);
     assert_eq!(found.gradient, [[1.0, -0.5 - 0.5]]);
-    close(found.metrics[0].1, 0.0);
+    let metrics = |found: &Loss<Vec<f64>>, expected: [f64; 6]| {
+        let names = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"];
+        let names = names.into_iter().chain(["logps/chosen", "logps/rejected"]);
+        for ((name, expected), (found, value)) in names.zip(expected).zip(&found.metrics) {
+            assert_eq!(name, *found);
+            close(*value, expected);
+        }
+    };
+    metrics(&found, [-2.0, -1.0, 0.0, -1.0, -4.0, -1.0]);
     // First and second are equal and lack 1; second and third, first and third keep their margins.
     let answers = vec![answer(-3.0, 1), answer(-1.0, 1), answer(-1.0, 1)];
     let group = Group { answers, rewards: vec![1.0, 3.0, 2.0] };
@@ -256,7 +264,7 @@ fn rankings() {
     close(found.loss, 1.0 + 0.5);
     assert_eq!(found.gradient, [[0.0, -1.0, 1.0]]);
     close(found.by_nll_token, -0.5);
-    close(found.metrics[0].1, 2.0 / 3.0);
+    metrics(&found, [-1.0, -2.0, 2.0 / 3.0, 1.0, -1.0, -2.0]);
 }
 
 #[test]
