@@ -290,7 +290,7 @@ fn the_report_says_what_will_be_trained() {
     assert_eq!(json["dropped"]["double_bos"]["rows"], 1);
     assert_eq!(json["dropped"]["double_bos"]["examples"][0]["row"], "row 2");
     assert_eq!(json["truncated"]["rows"], 1);
-    assert_eq!(json["first"]["pieces"][1], json!({"text": "4<|im_end|>", "trained": true}));
+    assert_eq!(json["first"][0]["pieces"][1], json!({"text": "4<|im_end|>", "trained": true}));
     let bars = json["lengths"]["histogram"].as_array().unwrap();
     assert_eq!(bars.iter().map(|bar| bar["rows"].as_u64().unwrap()).sum::<u64>(), 3);
 }
