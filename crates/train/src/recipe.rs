@@ -60,6 +60,16 @@ pub trait Recipe: Send {
     }
 }
 
+/// Lets each answer have its prompt to itself; the validation rows are the caller's, so that their copy
+/// is changed.
+pub(crate) fn separate_prompts(
+    batches: &mut Batches,
+    validation: Option<&Batches>,
+) -> Option<Batches> {
+    batches.separate_prompts();
+    validation.map(|rows| rows.clone().without_shared_prompts())
+}
+
 /// Means over the passes of a step, as TRL takes them: of each metric over the passes that have it. Sums
 /// and shares by name.
 #[derive(Debug, Default)]

@@ -181,11 +181,7 @@ impl RewardConfig {
 
     /// How validation rows become batches.
     pub fn eval_batch_options(&self) -> BatchOptions {
-        BatchOptions {
-            per_device_train_batch_size: self.training.per_device_eval_batch_size,
-            gradient_accumulation_steps: 1,
-            ..self.batch_options()
-        }
+        self.training.eval_batch_options(self.batch_options())
     }
 }
 

@@ -146,11 +146,7 @@ impl SftConfig {
     /// How validation rows become batches.
     pub fn eval_batch_options(&self) -> BatchOptions {
         let packed = self.method.eval_packing.unwrap_or(self.method.packing);
-        BatchOptions {
-            per_device_train_batch_size: self.training.per_device_eval_batch_size,
-            gradient_accumulation_steps: 1,
-            packing: packed.then_some(self.method.packing_strategy),
-            ..self.batch_options()
-        }
+        let packing = packed.then_some(self.method.packing_strategy);
+        self.training.eval_batch_options(BatchOptions { packing, ..self.batch_options() })
     }
 }

@@ -240,6 +240,15 @@ impl TrainingArguments {
         }
     }
 
+    /// How validation rows become batches, given how training rows do.
+    pub(super) fn eval_batch_options(&self, training: BatchOptions) -> BatchOptions {
+        BatchOptions {
+            per_device_train_batch_size: self.per_device_eval_batch_size,
+            gradient_accumulation_steps: 1,
+            ..training
+        }
+    }
+
     /// The seed of the order of the rows.
     pub fn order_seed(&self) -> u64 {
         self.data_seed.unwrap_or(self.seed)

@@ -156,10 +156,15 @@ impl Batches {
     /// the same for all (a rotation that depends on the length of the text, dropout).
     #[must_use]
     pub fn without_shared_prompts(mut self) -> Self {
+        self.separate_prompts();
+        self
+    }
+
+    /// The same in place.
+    pub(crate) fn separate_prompts(&mut self) {
         if let Source::Answers { shared, .. } = &mut self.source {
             *shared = false;
         }
-        self
     }
 
     /// The texts.

@@ -35,7 +35,7 @@ use crate::config::PreferenceConfig;
 use crate::data::{Batches, MicroBatch, Window};
 use crate::error::Error;
 use crate::found::Found;
-use crate::recipe::{Means, Recipe, train};
+use crate::recipe::{Means, Recipe, separate_prompts, train};
 use crate::run::Run;
 use crate::sft::noise;
 use crate::watch::{EvalMetrics, Extras, RunInfo, StepMetrics};
@@ -76,11 +76,8 @@ pub fn preference(
         None => false,
     };
     let apart = dropout || other || model.config().rotates_by_length();
-    let separated = validation.filter(|_| apart).map(|rows| rows.clone().without_shared_prompts());
+    let separated = apart.then(|| separate_prompts(batches, validation)).flatten();
     let validation = separated.as_ref().or(validation);
-    if apart {
-        *batches = batches.clone().without_shared_prompts();
-    }
     let reference = in_pool(&model.device(), || {
         Reference::new(&model, weights, [Some(batches), validation], config, run)
     })?;

@@ -16,7 +16,7 @@ use crate::config::RewardConfig;
 use crate::data::{Batches, MicroBatch, RowKind, Window};
 use crate::error::Error;
 use crate::preference::BradleyTerry;
-use crate::recipe::{Means, Recipe, train};
+use crate::recipe::{Means, Recipe, separate_prompts, train};
 use crate::run::Run;
 use crate::sft::noise;
 use crate::watch::{EvalMetrics, Extras, RunInfo, StepMetrics};
@@ -40,15 +40,9 @@ pub fn outcome_reward(
     }
     check_margins(batches)?;
     let dropout = !config.method.disable_dropout && model.dropout() > 0.0;
-    let separated = (dropout || model.config().rotates_by_length())
-        .then(|| validation.map(|rows| rows.clone().without_shared_prompts()));
-    if separated.is_some() {
-        *batches = batches.clone().without_shared_prompts();
-    }
-    let validation = match &separated {
-        Some(separated) => separated.as_ref(),
-        None => validation,
-    };
+    let apart = dropout || model.config().rotates_by_length();
+    let separated = apart.then(|| separate_prompts(batches, validation)).flatten();
+    let validation = separated.as_ref().or(validation);
     let mut recipe = Outcome {
         loss: config.method.bradley_terry(),
         activations: config.training.activations(),
