@@ -6,6 +6,8 @@ pub use posttrain_chat as chat;
 pub use posttrain_core as core;
 #[cfg(feature = "data")]
 pub use posttrain_data as data;
+#[cfg(feature = "merge")]
+pub use posttrain_merge as merge;
 #[cfg(feature = "model")]
 pub use posttrain_model as model;
 #[cfg(feature = "train")]

@@ -1,0 +1,83 @@
+//! What can go wrong between a configuration and a merged checkpoint.
+
+use std::path::{Path, PathBuf};
+
+/// The error of this crate. Every variant names the thing, what was found and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A JSON file does not parse.
+    #[error("{path}: {source}", path = .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The parser's message with line and column.
+        source: serde_json::Error,
+    },
+    /// A checkpoint is broken or of a kind that is not read.
+    #[error("{path}: {reason}", path = .path.display())]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is there, and what would be right.
+        reason: String,
+    },
+    /// A merge configuration is not one.
+    #[error("{path}: {reason}", path = .path.display())]
+    ConfigFile {
+        /// The file, or `<config>` for a text.
+        path: PathBuf,
+        /// The line, the key, what was found, what was expected.
+        reason: String,
+    },
+    /// A value is out of its range.
+    #[error("`{key}` is {found}, expected {expected}")]
+    Value {
+        /// The key path, such as `models[1].parameters.weight`.
+        key: String,
+        /// The value found.
+        found: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A method cannot merge a tensor.
+    #[error("tensor `{tensor}`: {reason}")]
+    Tensor {
+        /// The tensor's name in the output.
+        tensor: String,
+        /// What was found, and what was expected.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn json(path: impl AsRef<Path>) -> impl FnOnce(serde_json::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Json { path, source }
+    }
+
+    pub(crate) fn checkpoint(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.as_ref().to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn value(
+        key: impl Into<String>,
+        found: impl ToString,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Value { key: key.into(), found: found.to_string(), expected: expected.into() }
+    }
+}
