@@ -73,6 +73,10 @@ impl Error {
         Self::Checkpoint { path: path.as_ref().to_owned(), reason: reason.into() }
     }
 
+    pub(crate) fn tensor(tensor: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Tensor { tensor: tensor.into(), reason: reason.into() }
+    }
+
     pub(crate) fn value(
         key: impl Into<String>,
         found: impl ToString,

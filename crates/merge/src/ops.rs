@@ -1,0 +1,132 @@
+//! Loops over blocks of numbers, in vectors as wide as the processor has them.
+//!
+//! What the loops compute does not depend on the width: no fused multiply-add, and sums have a fixed
+//! order.
+
+use pulp::Arch;
+
+/// Places that [`dot`] sums side by side.
+const LANES: usize = 32;
+
+/// `out = a - b`.
+pub fn sub(out: &mut [f32], a: &[f32], b: &[f32]) {
+    Arch::new().dispatch(|| {
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            *out = a - b;
+        }
+    });
+}
+
+/// `x -= b`.
+pub fn sub_from(x: &mut [f32], b: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (x, b) in x.iter_mut().zip(b) {
+            *x -= b;
+        }
+    });
+}
+
+/// `x += b`.
+pub fn add_to(x: &mut [f32], b: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (x, b) in x.iter_mut().zip(b) {
+            *x += b;
+        }
+    });
+}
+
+/// `x *= c`.
+pub fn scale(x: &mut [f32], c: f32) {
+    Arch::new().dispatch(|| {
+        for x in x.iter_mut() {
+            *x *= c;
+        }
+    });
+}
+
+/// `x /= c`.
+pub fn divide(x: &mut [f32], c: f32) {
+    Arch::new().dispatch(|| {
+        for x in x.iter_mut() {
+            *x /= c;
+        }
+    });
+}
+
+/// `out = c x`.
+pub fn scaled(out: &mut [f32], c: f32, x: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = c * x;
+        }
+    });
+}
+
+/// `out += c x`, the product rounded before it is added.
+pub fn axpy(out: &mut [f32], c: f32, x: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out += c * x;
+        }
+    });
+}
+
+/// `sum a b`, in f32 over short stretches and in f64 above them.
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    Arch::new().dispatch(|| {
+        let mut sum = 0.0;
+        for (a, b) in a.chunks(LANES * 32).zip(b.chunks(LANES * 32)) {
+            let mut lanes = [0.0f32; LANES];
+            let (a, a_rest) = a.as_chunks::<LANES>();
+            let (b, b_rest) = b.as_chunks::<LANES>();
+            for (a, b) in a.iter().zip(b) {
+                for lane in 0..LANES {
+                    lanes[lane] += a[lane] * b[lane];
+                }
+            }
+            for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+                lanes[lane] += a * b;
+            }
+            sum += lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
+        }
+        sum
+    })
+}
+
+/// `sum |x|`, as [`dot`] sums.
+pub fn l1(x: &[f32]) -> f64 {
+    Arch::new().dispatch(|| {
+        let mut sum = 0.0;
+        for x in x.chunks(LANES * 32) {
+            let mut lanes = [0.0f32; LANES];
+            let (x, rest) = x.as_chunks::<LANES>();
+            for x in x {
+                for lane in 0..LANES {
+                    lanes[lane] += x[lane].abs();
+                }
+            }
+            for (lane, x) in rest.iter().enumerate() {
+                lanes[lane] += x.abs();
+            }
+            sum += lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
+        }
+        sum
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_close_to_those_of_f64() {
+        for n in [0, 1, 31, 32, 33, 1023, 1024, 1025, 5000] {
+            let a: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
+            let b: Vec<f32> = (0..n).map(|i| (i as f32 * 0.11).cos()).collect();
+            let wanted: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            assert!((dot(&a, &b) - wanted).abs() < 1e-6 * f64::from(n).max(1.0));
+            let wanted: f64 = a.iter().map(|a| f64::from(a.abs())).sum();
+            assert!((l1(&a) - wanted).abs() < 1e-6 * f64::from(n).max(1.0));
+        }
+    }
+}
