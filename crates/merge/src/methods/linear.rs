@@ -23,9 +23,8 @@ pub(super) fn method() -> Method {
         .parameter(Parameter::number("weight").per_input())
         .parameter(Parameter::flag("normalize", true))
         .reference("Linear", "https://arxiv.org/abs/2203.05482")
-        .build(|p: &Resolved| Linear {
-            weight: p.numbers("weight"),
-            normalize: p.flag("normalize"),
+        .build(|p: &Resolved| {
+            Ok(Linear { weight: p.numbers("weight"), normalize: p.flag("normalize") })
         })
 }
 

@@ -13,7 +13,7 @@ mod whole;
 use std::fmt::Debug;
 
 pub use linear::Linear;
-pub use parameter::{Kind, Number, Parameter, Resolved, Scope};
+pub use parameter::{Kind, Parameter, Resolved, Scope, Value};
 pub use registry::{Base, Method, Registry};
 pub use slerp::Slerp;
 pub use whole::{WholeTensor, WholeTensors};

@@ -9,12 +9,12 @@ use serde::Serialize;
 pub struct Parameter {
     /// Its name in the configuration.
     pub name: &'static str,
-    /// A number or a switch.
+    /// What values it takes.
     pub kind: Kind,
     /// Whether each input has its own.
     pub scope: Scope,
     /// What it is when the configuration does not say; `None` where it must.
-    pub default: Option<Number>,
+    pub default: Option<Value>,
 }
 
 /// What values a parameter takes.
@@ -24,6 +24,8 @@ pub enum Kind {
     Number,
     /// `true` or `false`.
     Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
 }
 
 /// Whose parameter it is.
@@ -38,11 +40,13 @@ pub enum Scope {
 /// The value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Number {
+pub enum Value {
     /// `true` or `false`.
     Flag(bool),
     /// A number.
     Number(f64),
+    /// A word, as the parameter's kind has it.
+    Choice(&'static str),
 }
 
 impl Parameter {
@@ -53,8 +57,17 @@ impl Parameter {
 
     /// A switch.
     pub fn flag(name: &'static str, default: bool) -> Self {
-        let default = Some(Number::Flag(default));
+        let default = Some(Value::Flag(default));
         Self { name, kind: Kind::Flag, scope: Scope::Shared, default }
+    }
+
+    /// One of the `words`, the first of them unless the configuration says another.
+    ///
+    /// # Panics
+    /// When there is no word.
+    pub fn choice(name: &'static str, words: &'static [&'static str]) -> Self {
+        let default = Some(Value::Choice(words[0]));
+        Self { name, kind: Kind::Choice(words), scope: Scope::Shared, default }
     }
 
     /// The same, one for each input.
@@ -66,7 +79,7 @@ impl Parameter {
     /// The same, with a value for when the configuration gives none.
     #[must_use]
     pub fn or(self, default: f64) -> Self {
-        Self { default: Some(Number::Number(default)), ..self }
+        Self { default: Some(Value::Number(default)), ..self }
     }
 }
 
@@ -74,9 +87,9 @@ impl Parameter {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Resolved {
     /// Those of all inputs.
-    pub shared: BTreeMap<&'static str, Number>,
+    pub shared: BTreeMap<&'static str, Value>,
     /// Those of each input, in the order of the inputs.
-    pub inputs: Vec<BTreeMap<&'static str, Number>>,
+    pub inputs: Vec<BTreeMap<&'static str, Value>>,
 }
 
 impl Resolved {
@@ -93,7 +106,18 @@ impl Resolved {
     /// # Panics
     /// When the method has no such parameter.
     pub fn flag(&self, name: &str) -> bool {
-        matches!(self.shared[name], Number::Flag(true))
+        matches!(self.shared[name], Value::Flag(true))
+    }
+
+    /// A shared word.
+    ///
+    /// # Panics
+    /// When the method has no such parameter.
+    pub fn choice(&self, name: &str) -> &'static str {
+        match self.shared[name] {
+            Value::Choice(word) => word,
+            other => panic!("`{name}` is {other:?}, no word"),
+        }
     }
 
     /// A number of each input.
@@ -105,9 +129,10 @@ impl Resolved {
     }
 }
 
-fn number(values: &BTreeMap<&'static str, Number>, name: &str) -> f64 {
+fn number(values: &BTreeMap<&'static str, Value>, name: &str) -> f64 {
     match values[name] {
-        Number::Number(value) => value,
-        Number::Flag(value) => f64::from(u8::from(value)),
+        Value::Number(value) => value,
+        Value::Flag(value) => f64::from(u8::from(value)),
+        Value::Choice(word) => panic!("`{name}` is {word}, no number"),
     }
 }

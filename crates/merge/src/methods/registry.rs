@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::parameter::{Parameter, Resolved};
 use super::{Merge, linear, slerp};
+use crate::Error;
 
 /// How a method sees the base model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum Base {
     Required,
 }
 
-type Build = Arc<dyn Fn(&Resolved) -> Box<dyn Merge> + Send + Sync>;
+type Build = Arc<dyn Fn(&Resolved) -> Result<Box<dyn Merge>, Error> + Send + Sync>;
 
 /// A method as configurations name it.
 #[derive(Clone)]
@@ -70,7 +71,10 @@ impl Method {
     }
 
     /// The method with the parameters of one tensor.
-    pub fn with(&self, parameters: &Resolved) -> Box<dyn Merge> {
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a parameter that is out of its range.
+    pub fn with(&self, parameters: &Resolved) -> Result<Box<dyn Merge>, Error> {
         (self.build)(parameters)
     }
 }
@@ -89,13 +93,14 @@ impl MethodBuilder {
         Self { pretty_name, reference_url, ..self }
     }
 
-    /// How the parameters of a tensor become a merge.
+    /// How the parameters of a tensor become a merge, or an [`Error::Value`] for one that is out of its
+    /// range.
     pub fn build<M: Merge + 'static>(
         self,
-        build: impl Fn(&Resolved) -> M + Send + Sync + 'static,
+        build: impl Fn(&Resolved) -> Result<M, Error> + Send + Sync + 'static,
     ) -> Method {
         let Self { name, pretty_name, reference_url, base, inputs, parameters } = self;
-        let build: Build = Arc::new(move |resolved| Box::new(build(resolved)));
+        let build: Build = Arc::new(move |resolved| Ok(Box::new(build(resolved)?)));
         Method { name, pretty_name, reference_url, base, inputs, parameters, build }
     }
 }

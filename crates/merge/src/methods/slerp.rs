@@ -26,7 +26,7 @@ pub(super) fn method() -> Method {
     Method::new("slerp", Base::Required, 1..=1)
         .parameter(Parameter::number("t"))
         .reference("SLERP", "https://en.wikipedia.org/wiki/Slerp")
-        .build(|p: &Resolved| Slerp { t: p.number("t") })
+        .build(|p: &Resolved| Ok(Slerp { t: p.number("t") }))
 }
 
 impl Merge for Slerp {
