@@ -29,6 +29,14 @@ pub fn name(dtype: Dtype) -> String {
     }
 }
 
+/// The name in safetensors headers: `F32`, `BF16`, `F16`.
+pub fn stored_name(dtype: Dtype) -> String {
+    match serde_json::to_value(dtype) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => format!("{dtype:?}"),
+    }
+}
+
 /// The type of a result of several types, as torch promotes: f16 with bf16 is f32, fp8 gives way to
 /// every other.
 pub fn promote(a: Dtype, b: Dtype) -> Dtype {

@@ -48,6 +48,27 @@ pub enum Error {
         /// What is allowed.
         expected: String,
     },
+    /// The folder for the output is there already.
+    #[error("{path}: exists already; choose another folder, or remove it", path = .path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An interrupted merge of another plan stands in the way.
+    #[error(
+        "{path}: holds the beginning of another merge (other inputs, configuration or seed); remove it to begin anew",
+        path = .path.display()
+    )]
+    Unfinished {
+        /// The folder of the interrupted merge.
+        path: PathBuf,
+    },
+    /// The merge was stopped by its observer.
+    #[error("stopped; {path} holds what is done, the same merge goes on from there", path = .path.display())]
+    Stopped {
+        /// The folder of the interrupted merge.
+        path: PathBuf,
+    },
     /// A method cannot merge a tensor.
     #[error("tensor `{tensor}`: {reason}")]
     Tensor {

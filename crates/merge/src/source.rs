@@ -6,7 +6,7 @@ use std::sync::Arc;
 use safetensors::Dtype;
 
 use crate::checkpoint::Tensor;
-use crate::dtype;
+use crate::{dtype, ops};
 
 /// One tensor of one input.
 #[derive(Clone, Debug)]
@@ -15,8 +15,98 @@ pub enum Source {
     Stored(Tensor),
     /// Numbers in memory, with their dimensions.
     Memory(Arc<[f32]>, Vec<usize>),
+    /// fp8 with scales.
+    Scaled(Arc<Scaled>),
+    /// Rows of several sources in another order: a merged vocabulary.
+    Rows(Arc<Rows>),
     /// Another source, as if its values had been stored in this type first (mergekit's `dtype`).
     Cast(Box<Source>, Dtype),
+}
+
+/// An fp8 matrix whose blocks have a factor each.
+#[derive(Debug)]
+pub struct Scaled {
+    pub(crate) values: Tensor,
+    pub(crate) scale: Tensor,
+    /// Row by row of blocks.
+    pub(crate) scales: Vec<f32>,
+    /// Rows and columns of a block.
+    pub(crate) block: [usize; 2],
+}
+
+impl Scaled {
+    fn read(&self, start: usize, out: &mut [f32]) {
+        Source::Stored(self.values.clone()).read(start, out);
+        let columns = self.values.shape()[1];
+        let blocks_of_row = columns.div_ceil(self.block[1]);
+        let mut at = 0;
+        while at < out.len() {
+            // The stretch that lies in one row of one block.
+            let (row, column) = ((start + at) / columns, (start + at) % columns);
+            let length = (self.block[1] - column % self.block[1])
+                .min(columns - column)
+                .min(out.len() - at);
+            let factor = row / self.block[0] * blocks_of_row + column / self.block[1];
+            ops::scale(&mut out[at..at + length], self.scales[factor]);
+            at += length;
+        }
+    }
+}
+
+/// A matrix (or vector) whose rows come from several sources.
+#[derive(Debug)]
+pub struct Rows {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) rows: Vec<Row>,
+    /// `rows.len()` and the dimensions of a row.
+    pub(crate) shape: Vec<usize>,
+}
+
+/// Where a row comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A row of a source.
+    Of {
+        /// The source, by its place.
+        source: u32,
+        /// The row.
+        row: u32,
+    },
+    /// The mean of several rows: sources and rows.
+    Mean(Vec<(u32, u32)>),
+    /// Zeros.
+    Zero,
+}
+
+impl Rows {
+    /// # Panics
+    /// When a row is in none of the sources.
+    fn read(&self, start: usize, out: &mut [f32]) {
+        let length: usize = self.shape[1..].iter().product();
+        let mut at = 0;
+        while at < out.len() {
+            let (row, column) = ((start + at) / length, (start + at) % length);
+            let count = (length - column).min(out.len() - at);
+            let out = &mut out[at..at + count];
+            let read = |source: u32, row: u32, out: &mut [f32]| {
+                self.sources[source as usize].read(row as usize * length + column, out);
+            };
+            match &self.rows[row] {
+                Row::Of { source, row } => read(*source, *row, out),
+                Row::Zero => out.fill(0.0),
+                Row::Mean(rows) => {
+                    out.fill(0.0);
+                    let mut one = vec![0.0; count];
+                    for (source, row) in rows {
+                        read(*source, *row, &mut one);
+                        ops::add_to(out, &one);
+                    }
+                    ops::divide(out, rows.len() as f32);
+                }
+            }
+            at += count;
+        }
+    }
 }
 
 impl Source {
@@ -36,11 +126,24 @@ impl Source {
         if self.dtype() == dtype { self } else { Self::Cast(Box::new(self), dtype) }
     }
 
+    /// The stored tensors that it is read from.
+    pub fn stored(&self) -> Vec<&Tensor> {
+        match self {
+            Self::Stored(tensor) => vec![tensor],
+            Self::Memory(..) => Vec::new(),
+            Self::Scaled(scaled) => vec![&scaled.values, &scaled.scale],
+            Self::Rows(rows) => rows.sources.iter().flat_map(Self::stored).collect(),
+            Self::Cast(source, _) => source.stored(),
+        }
+    }
+
     /// Its dimensions.
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::Stored(tensor) => tensor.shape(),
             Self::Memory(_, shape) => shape,
+            Self::Scaled(scaled) => scaled.values.shape(),
+            Self::Rows(rows) => &rows.shape,
             Self::Cast(source, _) => source.shape(),
         }
     }
@@ -50,6 +153,9 @@ impl Source {
         match self {
             Self::Stored(tensor) => tensor.dtype(),
             Self::Memory(..) => Dtype::F32,
+            Self::Scaled(_) => Dtype::BF16,
+            // Each row has the type of its source; the first is the model's own.
+            Self::Rows(rows) => rows.sources.first().map_or(Dtype::F32, Self::dtype),
             Self::Cast(_, dtype) => *dtype,
         }
     }
@@ -70,6 +176,8 @@ impl Source {
                 let Range { start, end } = start * size..(start + out.len()) * size;
                 dtype::decode(tensor.dtype(), &tensor.bytes()[start..end], out);
             }
+            Self::Scaled(scaled) => scaled.read(start, out),
+            Self::Rows(rows) => rows.read(start, out),
             Self::Memory(values, _) => out.copy_from_slice(&values[start..start + out.len()]),
             Self::Cast(source, dtype) => {
                 source.read(start, out);

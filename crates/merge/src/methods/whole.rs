@@ -26,7 +26,7 @@ pub struct WholeTensors<'a> {
 /// ```
 /// use posttrain_merge::methods::{WholeTensor, merge};
 ///
-/// let largest = WholeTensor(|tensors| {
+/// let largest = WholeTensor::new(|tensors| {
 ///     let first = &tensors.inputs[0];
 ///     let of = |i: usize| tensors.inputs.iter().map(|x| x[i]).fold(f32::MIN, f32::max);
 ///     Ok((0..first.len()).map(of).collect())
@@ -34,7 +34,17 @@ pub struct WholeTensors<'a> {
 /// assert_eq!(merge(&largest, &[2], None, &[&[1.0, 5.0], &[3.0, 2.0]], 0)?, [3.0, 5.0]);
 /// # Ok::<(), posttrain_merge::Error>(())
 /// ```
-pub struct WholeTensor<F>(pub F);
+pub struct WholeTensor<F>(F);
+
+impl<F> WholeTensor<F>
+where
+    F: Fn(WholeTensors<'_>) -> Result<Vec<f32>, String> + Send + Sync,
+{
+    /// From the function; it gives as many values as an input has, or says why it cannot.
+    pub fn new(function: F) -> Self {
+        Self(function)
+    }
+}
 
 impl<F> fmt::Debug for WholeTensor<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

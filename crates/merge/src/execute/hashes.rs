@@ -1,0 +1,69 @@
+//! BLAKE3 of tensors, taken while their bytes are still in memory.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::checkpoint::Tensor;
+use crate::plan::{Output, Plan};
+
+/// The BLAKE3 hash of these bytes, as `b3sum` prints it.
+pub(crate) fn of(bytes: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    // Below this, sharing the work costs more than it saves.
+    if bytes.len() < 1 << 17 {
+        hasher.update(bytes);
+    } else {
+        hasher.update_rayon(bytes);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The hashes of every tensor of the inputs: of those that are merged when they are merged, and of the
+/// rest at the end.
+#[derive(Debug)]
+pub struct InputHashes<'a> {
+    plan: &'a Plan,
+    begun: Mutex<HashSet<(usize, &'a str)>>,
+    hashes: Mutex<Vec<BTreeMap<String, String>>>,
+}
+
+impl<'a> InputHashes<'a> {
+    pub(crate) fn new(plan: &'a Plan) -> Self {
+        let hashes = Mutex::new(vec![BTreeMap::new(); plan.inputs().len()]);
+        Self { plan, begun: Mutex::default(), hashes }
+    }
+
+    /// Hashes the tensors that this output is read from.
+    pub(crate) fn add(&self, output: &'a Output) {
+        for (input, tensor) in output.stored() {
+            if let Some(name) = self.plan.inputs()[input].name_of(tensor) {
+                self.one(input, name, tensor);
+            }
+        }
+    }
+
+    /// Hashes what no output was read from.
+    pub(crate) fn rest(&self) {
+        for (index, input) in self.plan.inputs().iter().enumerate() {
+            input.stored().par_iter().for_each(|(name, tensor)| self.one(index, name, tensor));
+        }
+    }
+
+    fn one(&self, input: usize, name: &'a str, tensor: &Tensor) {
+        let fresh = {
+            let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            begun.insert((input, name))
+        };
+        if fresh {
+            let hash = of(tensor.bytes());
+            let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+            hashes[input].insert(name.to_owned(), hash);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Vec<BTreeMap<String, String>> {
+        self.hashes.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
