@@ -1,14 +1,19 @@
 #![doc = include_str!("../README.md")]
 
 mod checkpoint;
+pub mod config;
 pub mod dtype;
 mod error;
+pub mod execute;
 pub mod group;
 pub mod methods;
 pub mod ops;
 pub mod philox;
+pub mod plan;
 mod source;
 
 pub use checkpoint::{Checkpoint, Tensor};
 pub use error::Error;
+pub use execute::{Execution, Progress, Report, execute, execute_in_memory, replay};
+pub use plan::{Arithmetic, Missing, Plan, PlanOptions, Problem, ProblemKind};
 pub use source::Source;
