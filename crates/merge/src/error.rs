@@ -48,6 +48,12 @@ pub enum Error {
         /// What is allowed.
         expected: String,
     },
+    /// A plan cannot be carried out; everything that does not fit.
+    #[error("{}", crate::plan::listed(.problems))]
+    Problems {
+        /// All problems.
+        problems: Vec<crate::plan::Problem>,
+    },
     /// The folder for the output is there already.
     #[error("{path}: exists already; choose another folder, or remove it", path = .path.display())]
     Exists {

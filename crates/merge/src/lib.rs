@@ -11,6 +11,7 @@ pub mod ops;
 pub mod philox;
 pub mod plan;
 mod source;
+pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, Tensor};
 pub use error::Error;

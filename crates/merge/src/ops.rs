@@ -71,6 +71,17 @@ pub fn axpy(out: &mut [f32], c: f32, x: &[f32]) {
     });
 }
 
+/// Whether there is a NaN.
+pub fn has_nan(x: &[f32]) -> bool {
+    Arch::new().dispatch(|| {
+        let mut found = false;
+        for x in x {
+            found |= x.is_nan();
+        }
+        found
+    })
+}
+
 /// `sum a b`, in f32 over short stretches and in f64 above them.
 pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     Arch::new().dispatch(|| {

@@ -1,7 +1,7 @@
 //! What a method reads: one tensor of one input, in f32, wherever it comes from.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use safetensors::Dtype;
 
@@ -60,6 +60,8 @@ pub struct Rows {
     pub(crate) rows: Vec<Row>,
     /// `rows.len()` and the dimensions of a row.
     pub(crate) shape: Vec<usize>,
+    /// What [`Row::Average`] is, once it has been asked for.
+    pub(crate) average: OnceLock<Vec<f32>>,
 }
 
 /// Where a row comes from.
@@ -76,36 +78,62 @@ pub enum Row {
     Mean(Vec<(u32, u32)>),
     /// Zeros.
     Zero,
+    /// The mean of all rows that are not this themselves: padding of a vocabulary.
+    Average,
 }
 
 impl Rows {
     /// # Panics
     /// When a row is in none of the sources.
     fn read(&self, start: usize, out: &mut [f32]) {
-        let length: usize = self.shape[1..].iter().product();
+        let length = self.row_len();
         let mut at = 0;
         while at < out.len() {
             let (row, column) = ((start + at) / length, (start + at) % length);
             let count = (length - column).min(out.len() - at);
-            let out = &mut out[at..at + count];
-            let read = |source: u32, row: u32, out: &mut [f32]| {
-                self.sources[source as usize].read(row as usize * length + column, out);
-            };
-            match &self.rows[row] {
-                Row::Of { source, row } => read(*source, *row, out),
-                Row::Zero => out.fill(0.0),
-                Row::Mean(rows) => {
-                    out.fill(0.0);
-                    let mut one = vec![0.0; count];
-                    for (source, row) in rows {
-                        read(*source, *row, &mut one);
-                        ops::add_to(out, &one);
-                    }
-                    ops::divide(out, rows.len() as f32);
-                }
-            }
+            self.read_row(&self.rows[row], column, &mut out[at..at + count]);
             at += count;
         }
+    }
+
+    fn row_len(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// The elements of a row from `column` on.
+    fn read_row(&self, row: &Row, column: usize, out: &mut [f32]) {
+        let read = |source: u32, row: u32, out: &mut [f32]| {
+            self.sources[source as usize].read(row as usize * self.row_len() + column, out);
+        };
+        match row {
+            Row::Of { source, row } => read(*source, *row, out),
+            Row::Zero => out.fill(0.0),
+            Row::Average => out.copy_from_slice(&self.average()[column..column + out.len()]),
+            Row::Mean(rows) => {
+                out.fill(0.0);
+                let mut one = vec![0.0; out.len()];
+                for (source, row) in rows {
+                    read(*source, *row, &mut one);
+                    ops::add_to(out, &one);
+                }
+                ops::divide(out, rows.len() as f32);
+            }
+        }
+    }
+
+    fn average(&self) -> &[f32] {
+        self.average.get_or_init(|| {
+            let mut sum = vec![0.0f64; self.row_len()];
+            let mut one = vec![0.0f32; self.row_len()];
+            let rows = self.rows.iter().filter(|row| **row != Row::Average);
+            let mut count = 0.0;
+            for row in rows {
+                self.read_row(row, 0, &mut one);
+                sum.iter_mut().zip(&one).for_each(|(sum, one)| *sum += f64::from(*one));
+                count += 1.0;
+            }
+            sum.iter().map(|sum| (sum / f64::max(count, 1.0)) as f32).collect()
+        })
     }
 }
 

@@ -63,7 +63,6 @@ fn merge(
             let length = group.block.min(group.numel() - from);
             let y = &mut y[..length];
             apply(block, y);
-            // A NaN makes the sum NaN, and so do infinities of both signs: looked for only then.
             if crate::ops::has_nan(y) {
                 return Err(found_nan(group, from, y));
             }

@@ -33,6 +33,11 @@ pub trait Merge: Send + Sync + Debug {
         false
     }
 
+    /// The input whose values the output has unchanged, if there is one: its bytes are copied then.
+    fn copies(&self) -> Option<usize> {
+        None
+    }
+
     /// Looks at the whole tensor and says how blocks are merged.
     ///
     /// # Errors

@@ -130,6 +130,11 @@ impl Registry {
         self.0.iter().find(|method| method.name == name)
     }
 
+    /// Every method.
+    pub fn methods(&self) -> impl Iterator<Item = &Method> {
+        self.0.iter()
+    }
+
     /// Every name.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.iter().map(|method| method.name)

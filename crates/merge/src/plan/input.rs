@@ -41,19 +41,12 @@ impl Input {
             return Err(Error::checkpoint(path, reason));
         }
         let checkpoint = Checkpoint::open(&path)?;
-        let mut sources = quantised::sources(&checkpoint)?;
-        let mut stored: Vec<(String, Tensor)> =
+        let sources = quantised::sources(&checkpoint)?;
+        let stored: Vec<(String, Tensor)> =
             checkpoint.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         let lora = reference.lora.as_ref().map(|lora| lora.resolve(folder));
         if let Some(lora) = &lora {
-            let adapter = crate::adapter::Adapter::open(lora)?;
-            stored.extend(
-                adapter
-                    .tensors()
-                    .iter()
-                    .map(|(name, tensor)| (format!("adapter:{name}"), tensor.clone())),
-            );
-            sources = crate::adapter::fold(sources, &adapter)?;
+            return Err(Error::checkpoint(lora, "adapters: to come"));
         }
         let by_place = stored
             .iter()
@@ -120,6 +113,40 @@ impl Input {
     /// The name in this input of a tensor of the output.
     pub(super) fn inner_name(&self, name: &str, donor: &Layout) -> String {
         moved(name, trunk(donor), self.trunk())
+    }
+
+    /// Whether an adapter brings another tensor in the place of a stored one.
+    pub(super) fn replaced(&self, name: &str) -> bool {
+        self.lora.is_some()
+            && self.sources.get(name).is_some_and(|source| {
+                source.stored().iter().all(|tensor| self.name_of(tensor) != Some(name))
+            })
+    }
+
+    /// The token embeddings.
+    pub(super) fn embeddings(&self) -> Option<(&String, &Source)> {
+        const EMBEDDINGS: [&str; 4] =
+            ["embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"];
+        EMBEDDINGS.iter().find_map(|ending| {
+            self.sources.iter().find(|(name, _)| {
+                name.ends_with(ending) && !["vis", "audio"].iter().any(|word| name.contains(word))
+            })
+        })
+    }
+
+    /// The rows of the token embeddings: `vocab_size`, padding included.
+    pub(super) fn vocabulary_rows(&self) -> Option<usize> {
+        self.embeddings().and_then(|(_, source)| source.shape().first().copied())
+    }
+
+    /// Whether the rows of a tensor belong to tokens.
+    pub(super) fn is_vocabulary(&self, name: &str, source: &Source) -> bool {
+        const WORDS: [&str; 9] = [
+            "embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out", "output.weight",
+            "predictions", "shared",
+        ];
+        self.vocabulary_rows().is_some_and(|rows| source.shape().first() == Some(&rows))
+            && WORDS.iter().any(|word| name.contains(word))
     }
 
     fn trunk(&self) -> Option<&str> {

@@ -46,7 +46,7 @@ pub(crate) struct Module {
 const BEFORE: [&str; 7] =
     ["embed", "wte", "wpe", "tok_embeddings", "patch", "position_ids", "class_token"];
 /// Keys of `config.json` that say how many layers there are.
-const LAYER_KEYS: [&str; 13] = [
+pub(super) const LAYER_KEYS: [&str; 13] = [
     "num_hidden_layers",
     "num_layers",
     "n_layer",

@@ -39,6 +39,13 @@ pub(super) struct Piece<'s, 'c> {
     pub(super) t: f64,
 }
 
+/// The layers of a module of the output: for each, the input and its layer there.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) module: usize,
+    pub(super) layers: Vec<(usize, usize)>,
+}
+
 /// A module of the output with its slices.
 #[derive(Debug)]
 pub(super) struct Section<'c> {
@@ -140,20 +147,19 @@ impl<'c> Section<'c> {
         &self.slices
     }
 
-    /// Every output tensor of this section, and how many layers its stack has then, where the
-    /// configuration chooses layers.
+    /// Every output tensor of this section, and the layers that the configuration chooses, where it does.
     pub(super) fn pieces<'s>(
         &'s self,
         inputs: &[Input],
         donor: &Layout,
         problems: &mut Vec<Problem>,
-    ) -> (Vec<Piece<'s, 'c>>, Option<Vec<(usize, usize)>>) {
+    ) -> (Vec<Piece<'s, 'c>>, Option<Taken>) {
         let sliced = self.slices.iter().any(|slice| {
             slice.sources.iter().any(|source| source.layers.is_some())
         });
         if sliced {
             let (pieces, layers) = self.layered(inputs, donor, problems);
-            (pieces, Some(layers))
+            (pieces, Some(Taken { module: self.module.unwrap_or(0), layers }))
         } else {
             (self.whole(inputs, donor), None)
         }
@@ -260,6 +266,13 @@ impl<'c> Section<'c> {
             }
         }
         (pieces, taken)
+    }
+}
+
+impl SliceSource<'_> {
+    /// Whether the configuration chooses layers of it.
+    pub(super) fn is_sliced(&self) -> bool {
+        self.layers.is_some()
     }
 }
 
