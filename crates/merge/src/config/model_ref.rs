@@ -50,11 +50,11 @@ impl ModelRef {
     /// Those of [`parse`](Self::parse).
     pub fn parse_in(base: &Path, text: &str) -> Result<Self, String> {
         let whole = |(path, revision)| Self { revision, ..Self::new(path) };
-        if base.join(text).exists() || !text.contains('+') {
-            return model_path(base, text).map(whole);
-        }
         let exists =
             |text: &str| model_path(base, text).is_ok_and(|(path, _)| base.join(path).exists());
+        if exists(text) || !text.contains('+') {
+            return model_path(base, text).map(whole);
+        }
         let cuts: Vec<(&str, &str)> =
             text.match_indices('+').map(|(at, _)| (&text[..at], &text[at + 1..])).collect();
         let both = cuts.iter().find(|(model, lora)| exists(model) && exists(lora));

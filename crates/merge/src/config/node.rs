@@ -45,7 +45,17 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Node>, String> {
     };
     serde_saphyr::from_multiple_with_options::<Spanned<Yaml>>(text, options)
         .map(|documents| documents.into_iter().map(Node::from).collect())
-        .map_err(|error| error.without_snippet().to_string())
+        .map_err(|error| line_first(&error))
+}
+
+/// The reader's message with its line in front, as in all messages here.
+fn line_first(error: &serde_saphyr::Error) -> String {
+    let message = error.without_snippet().to_string();
+    let Some(place) = error.location() else { return message };
+    let (line, column) = (place.line(), place.column());
+    let end = format!(" at line {line}, column {column}");
+    let message = message.strip_suffix(&end).unwrap_or(&message);
+    if message.starts_with("line ") { message.into() } else { format!("line {line}: {message}") }
 }
 
 impl From<Spanned<Yaml>> for Node {
@@ -188,7 +198,10 @@ impl<'de> Visitor<'de> for Tree {
         while let Some(key) = entries.next_key::<Spanned<Yaml>>()? {
             let line = key.defined.line() as usize;
             let Yaml::Text(text) = key.value else {
-                let message = format!("line {line}: a key is {}, expected a text", key.value);
+                let message = format!(
+                    "line {line}: a key is {}, expected a text: put it in quotes if it is meant",
+                    key.value
+                );
                 return Err(A::Error::custom(message));
             };
             map.push((text, line, entries.next_value::<Spanned<Yaml>>()?.into()));
