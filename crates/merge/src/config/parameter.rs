@@ -35,7 +35,7 @@ pub enum Scalar {
 pub enum Kind {
     /// A finite number; `true` is 1, and a text is taken if it is one number.
     Number,
-    /// A whole number; also as `10.0` or `"10"`.
+    /// A whole number; also as `10.0`, `"10"` or `"10.0"`.
     Integer,
     /// `true`, `yes`, `on`, `y`, `t`, `1` and their opposites, in any case.
     Boolean,
@@ -244,12 +244,9 @@ impl Scalar {
         match self {
             Self::Bool(value) => Some(i64::from(*value)),
             Self::Int(value) => Some(*value),
-            // Beyond 2^53 a float does not say which integer is meant.
-            Self::Float(value) => {
-                (value.fract() == 0.0 && value.abs() <= 9e15).then_some(*value as i64)
-            }
+            Self::Float(value) => whole(*value),
             Self::Text(text) if octal_in_yaml_1_1(text) => None,
-            Self::Text(text) => text.trim().parse().ok(),
+            Self::Text(text) => text.trim().parse().ok().or_else(|| self.number().and_then(whole)),
         }
     }
 
@@ -269,6 +266,11 @@ impl Scalar {
             },
         }
     }
+}
+
+/// Beyond 2^53 a float does not say which integer is meant.
+fn whole(value: f64) -> Option<i64> {
+    (value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0).then_some(value as i64)
 }
 
 /// `010` is 8 in YAML 1.1 and 10 elsewhere; so it is nothing here.

@@ -1,6 +1,6 @@
 //! Where this differs from mergekit 0.1.5 on purpose.
 
-use posttrain_merge::config::{ModelRef, resolve_boolean, resolve_number};
+use posttrain_merge::config::{ModelRef, resolve_boolean, resolve_integer, resolve_number};
 
 use super::{parse, wrong};
 
@@ -132,4 +132,15 @@ fn a_model_is_one_input() {
         error,
         "line 5: `models[2].model` is a, as `models[0].model` is, expected each model once"
     );
+}
+
+/// pydantic takes `_` in the text of a number, and no exponent in that of a whole number. Without quotes
+/// both read the same.
+#[test]
+fn numbers_in_quotes() {
+    let config = parse(&with("parameters: {a: '1_000', b: '1e1', c: 1_000}"));
+    let scopes = config.scopes(None, None, None);
+    assert!(resolve_number("a", "", 0.0, &scopes).is_err());
+    assert_eq!(resolve_integer("b", "", 0.0, &scopes).unwrap(), Some(10));
+    assert_eq!(resolve_number("c", "", 0.0, &scopes).unwrap(), Some(1000.0));
 }
