@@ -66,7 +66,7 @@ pub struct Rows {
 
 /// Where a row comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Row {
+pub(crate) enum Row {
     /// A row of a source.
     Of {
         /// The source, by its place.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+pub(crate) use map::Mapped;
 use shard::Shard;
 pub use shard::Tensor;
 

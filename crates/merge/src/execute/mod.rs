@@ -10,6 +10,7 @@ mod shards;
 mod tensor;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -119,7 +120,8 @@ pub fn execute(
     let total = plan.outputs().iter().map(Output::bytes).sum();
     let done = AtomicU64::new(0);
 
-    let one = |(output, place): (&Output, &shards::Place)| -> Result<(String, bool), Error> {
+    let one = |index: usize| -> Result<(String, bool), Error> {
+        let (output, place) = (&plan.outputs()[index], places[index]);
         let shard = &files[place.file];
         let written = || {
             let start = place.offset as usize;
@@ -130,7 +132,7 @@ pub fn execute(
         let hash = if resumed {
             before.cloned().unwrap_or_default()
         } else {
-            tensor::write(output, plan.seed(), shard, *place)?;
+            tensor::write(output, plan.seed(), shard, place)?;
             written()
         };
         input_hashes.add(output);
@@ -146,9 +148,8 @@ pub fn execute(
     };
     let results = on_threads(plan, execution, || -> Result<Vec<(String, bool)>, Error> {
         let mut results = Vec::with_capacity(places.len());
-        let all: Vec<_> = plan.outputs().iter().zip(&places).collect();
-        for batch in batches(&all) {
-            let batch: Result<Vec<_>, Error> = batch.par_iter().map(|pair| one(*pair)).collect();
+        for batch in batches(plan.outputs()) {
+            let batch: Result<Vec<_>, Error> = batch.into_par_iter().map(one).collect();
             results.extend(batch?);
         }
         input_hashes.rest();
@@ -234,17 +235,18 @@ pub fn replay(
 }
 
 /// Neighbours that are worth the threads' while together: many small tensors, or one large.
-fn batches<'a, T>(all: &'a [(&'a Output, T)]) -> impl Iterator<Item = &'a [(&'a Output, T)]> {
+fn batches(outputs: &[Output]) -> Vec<Range<usize>> {
     const ELEMENTS: usize = 4 << 20;
-    let mut sum = 0;
-    all.chunk_by(move |(output, _), _| {
+    let mut batches = Vec::new();
+    let (mut start, mut sum) = (0, 0);
+    for (index, output) in outputs.iter().enumerate() {
         sum += output.numel();
-        let together = sum < ELEMENTS;
-        if !together {
-            sum = 0;
+        if sum >= ELEMENTS || index + 1 == outputs.len() {
+            batches.push(start..index + 1);
+            (start, sum) = (index + 1, 0);
         }
-        together
-    })
+    }
+    batches
 }
 
 /// Makes sure that the names in a folder are on the disk.

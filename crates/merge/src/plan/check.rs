@@ -59,6 +59,10 @@ pub(super) fn method<'r>(
     Ok(method)
 }
 
+fn type_of(input: &Input) -> Option<&str> {
+    input.config().get("model_type")?.as_str()
+}
+
 /// Whether the inputs are of one architecture.
 pub(super) fn architectures(inputs: &[Input], problems: &mut Vec<Problem>) {
     let kind = |input: &Input| {
@@ -68,7 +72,6 @@ pub(super) fn architectures(inputs: &[Input], problems: &mut Vec<Problem>) {
             names.first().and_then(Value::as_str).map(str::to_owned)
         })
     };
-    let type_of = |input: &Input| input.config().get("model_type").and_then(Value::as_str);
     let Some(first) = inputs.iter().find(|input| !input.checkpoint().is_raw()) else { return };
     for input in inputs.iter().filter(|input| !input.checkpoint().is_raw()) {
         let same = type_of(input) == type_of(first) || kind(input) == kind(first);

@@ -123,7 +123,7 @@ impl Plan {
         }
         let donor = donor(config, &inputs);
         check::architectures(&inputs, &mut problems);
-        let vocabulary = vocabulary::Vocabulary::new(config, &inputs, donor)?;
+        let vocabulary = vocabulary::Vocabulary::new(config, &inputs)?;
         let sections = pieces::sections(config, &inputs, &inputs[donor].layout, &mut problems);
         for section in &sections {
             for slice in section.slices() {
@@ -133,25 +133,28 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Error::Problems { problems });
         }
-        let mut all = Vec::new();
-        let mut layers = Vec::new();
-        for section in &sections {
-            let (pieces, taken) =
-                section.pieces(&inputs, &inputs[donor].layout, &mut problems);
-            all.extend(pieces);
-            layers.extend(taken);
-        }
-        pieces::in_order(&mut all);
-        let context = Context {
-            config,
-            inputs: &inputs,
-            method,
-            options: &options,
-            vocabulary: vocabulary.as_ref(),
+        let (outputs, coverage, layers) = {
+            let mut all = Vec::new();
+            let mut layers = Vec::new();
+            for section in &sections {
+                let (pieces, taken) =
+                    section.pieces(&inputs, &inputs[donor].layout, &mut problems);
+                all.extend(pieces);
+                layers.extend(taken);
+            }
+            pieces::in_order(&mut all);
+            let context = Context {
+                config,
+                inputs: &inputs,
+                method,
+                options: &options,
+                vocabulary: vocabulary.as_ref(),
+            };
+            let outputs: Vec<Output> =
+                all.iter().filter_map(|piece| context.output(piece, &mut problems)).collect();
+            let coverage = coverage::of(&inputs, &outputs, &all, &options, &mut problems);
+            (outputs, coverage, layers)
         };
-        let outputs: Vec<Output> =
-            all.iter().filter_map(|piece| context.output(piece, &mut problems)).collect();
-        let coverage = coverage::of(&inputs, &outputs, &all, &options, &mut problems);
         if outputs.is_empty() && problems.is_empty() {
             problems.push(Problem::new(ProblemKind::Layers, "the merge has no tensors"));
         }
@@ -161,7 +164,7 @@ impl Plan {
         let companions =
             Companions::new(config, &inputs, donor, &outputs, &layers, vocabulary.as_ref())?;
         warnings.extend(companions.warnings().iter().cloned());
-        drop((all, sections));
+        drop(sections);
         let config = config.clone();
         Ok(Self { config, options, inputs, outputs, coverage, companions, warnings })
     }

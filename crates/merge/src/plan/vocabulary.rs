@@ -12,8 +12,6 @@ use crate::tokenizer::{self, MergedTokenizer, TokenizerSettings, merge_tokenizer
 #[derive(Debug)]
 pub(super) struct Vocabulary {
     pub(super) tokenizer: MergedTokenizer,
-    /// The input whose tokenizer it began with.
-    pub(super) donor: usize,
     base: Option<usize>,
 }
 
@@ -34,7 +32,6 @@ impl Vocabulary {
     pub(super) fn new(
         config: &MergeConfig,
         inputs: &[Input],
-        donor: usize,
     ) -> Result<Option<Self>, Error> {
         let Some(section) = config.tokenizer_section() else { return Ok(None) };
         let find = |model: &ModelRef| {
@@ -71,11 +68,7 @@ impl Vocabulary {
         let settings = TokenizerSettings { source, tokens, pad_to_multiple_of };
         let base = config.base_model.as_ref().map(find).transpose()?;
         let tokenizer = merge_tokenizers(&tokenizer_inputs(inputs), base, &settings)?;
-        let donor = match settings.source {
-            tokenizer::Source::Model(model) => model,
-            _ => donor,
-        };
-        Ok(Some(Self { tokenizer, donor, base }))
+        Ok(Some(Self { tokenizer, base }))
     }
 
     /// The matrices of these inputs with the rows of the merged vocabulary.
