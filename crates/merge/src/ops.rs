@@ -1,7 +1,7 @@
 //! Loops over blocks of numbers, in vectors as wide as the processor has them.
 //!
-//! What the loops compute does not depend on the width: no fused multiply-add, and sums have a fixed
-//! order.
+//! What the loops compute does not depend on the width: a multiply-add is fused where the function says so
+//! and nowhere else, and sums have a fixed order.
 
 use pulp::Arch;
 
@@ -58,6 +58,15 @@ pub fn scaled(out: &mut [f32], c: f32, x: &[f32]) {
     Arch::new().dispatch(|| {
         for (out, x) in out.iter_mut().zip(x) {
             *out = c * x;
+        }
+    });
+}
+
+/// `out += c x`, rounded once: torch's `addcmul`.
+pub fn fused(out: &mut [f32], c: f32, x: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = c.mul_add(*x, *out);
         }
     });
 }

@@ -66,6 +66,8 @@ fn merge(
             if crate::ops::has_nan(y) {
                 return Err(found_nan(group, from, y));
             }
+            // What was computed in the inputs' type has it before it is widened.
+            group.round(y);
             let at = (from - start) * size;
             dtype::encode(output.dtype, y, &mut bytes[at..at + length * size]);
         }

@@ -39,7 +39,7 @@ impl Merge for Linear {
         Ok(Box::new(move |block, y| {
             y.fill(0.0);
             for (w, x) in w.iter().zip(&block.inputs) {
-                ops::axpy(y, *w, x);
+                ops::fused(y, *w, x);
             }
             if self.normalize {
                 ops::divide(y, sum);

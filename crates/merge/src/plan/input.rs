@@ -33,9 +33,9 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens the model that a configuration names, relative to `folder`.
-    pub(super) fn open(reference: &ModelRef, folder: &Path) -> Result<Self, Error> {
-        let path = reference.resolve(folder);
+    /// Opens the model that a configuration names.
+    pub(super) fn open(reference: &ModelRef) -> Result<Self, Error> {
+        let path = reference.path.clone();
         if !path.exists() {
             let reason = "no such folder or file; models are read from the disk, so download it first";
             return Err(Error::checkpoint(path, reason));
@@ -44,7 +44,7 @@ impl Input {
         let sources = quantised::sources(&checkpoint)?;
         let stored: Vec<(String, Tensor)> =
             checkpoint.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-        let lora = reference.lora.as_ref().map(|lora| lora.resolve(folder));
+        let lora = reference.lora.as_ref().map(|lora| lora.path.clone());
         if let Some(lora) = &lora {
             return Err(Error::checkpoint(lora, "adapters: to come"));
         }

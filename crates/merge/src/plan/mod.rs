@@ -19,8 +19,6 @@ mod show;
 mod tensor;
 mod vocabulary;
 
-use std::path::{Path, PathBuf};
-
 pub use companions::Companions;
 pub use coverage::{Coverage, Fate};
 pub use estimate::Estimate;
@@ -35,7 +33,7 @@ use crate::methods::Registry;
 use tensor::Context;
 
 /// How a plan is made of a configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
     /// What random numbers depend on.
     pub seed: u64,
@@ -45,20 +43,6 @@ pub struct PlanOptions {
     pub missing: Missing,
     /// The methods that configurations may name.
     pub registry: Registry,
-    /// What relative paths of models are relative to; the current folder when empty.
-    pub folder: PathBuf,
-}
-
-impl Default for PlanOptions {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            arithmetic: Arithmetic::default(),
-            missing: Missing::default(),
-            registry: Registry::default(),
-            folder: PathBuf::new(),
-        }
-    }
 }
 
 /// The type that arithmetic is done in.
@@ -117,7 +101,7 @@ impl Plan {
         let mut problems = Vec::new();
         let mut warnings = Vec::new();
         let method = check::method(config, &options.registry, &mut problems, &mut warnings)?;
-        let inputs = open_inputs(config, &options.folder, &mut problems);
+        let inputs = open_inputs(config, &mut problems);
         if !problems.is_empty() {
             return Err(Error::Problems { problems });
         }
@@ -211,7 +195,7 @@ impl Plan {
 }
 
 /// Opens every model once, in the order of the configuration.
-fn open_inputs(config: &MergeConfig, folder: &Path, problems: &mut Vec<Problem>) -> Vec<Input> {
+fn open_inputs(config: &MergeConfig, problems: &mut Vec<Problem>) -> Vec<Input> {
     let mut references: Vec<&ModelRef> = Vec::new();
     for model in config.models() {
         if !references.contains(&model) {
@@ -220,7 +204,7 @@ fn open_inputs(config: &MergeConfig, folder: &Path, problems: &mut Vec<Problem>)
     }
     let mut inputs = Vec::new();
     for reference in references {
-        match Input::open(reference, folder) {
+        match Input::open(reference) {
             Ok(input) => inputs.push(input),
             Err(error) => {
                 let quantised = error.to_string().contains("quantised with");
