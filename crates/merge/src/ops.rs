@@ -35,6 +35,15 @@ pub fn add_to(x: &mut [f32], b: &[f32]) {
     });
 }
 
+/// `x_j += c`.
+pub fn shift(x: &mut [f32], c: f32) {
+    Arch::new().dispatch(|| {
+        for x in x.iter_mut() {
+            *x += c;
+        }
+    });
+}
+
 /// `x *= c`.
 pub fn scale(x: &mut [f32], c: f32) {
     Arch::new().dispatch(|| {
@@ -89,6 +98,64 @@ pub fn has_nan(x: &[f32]) -> bool {
         }
         found
     })
+}
+
+/// `y += x m`, the product rounded before it is added.
+pub fn add_product(y: &mut [f32], x: &[f32], m: &[f32]) {
+    Arch::new().dispatch(|| {
+        for ((y, x), m) in y.iter_mut().zip(x).zip(m) {
+            *y += x * m;
+        }
+    });
+}
+
+/// `x_j /= d_j`.
+pub fn divide_by(x: &mut [f32], d: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (x, d) in x.iter_mut().zip(d) {
+            *x /= d;
+        }
+    });
+}
+
+/// 1 in place of 0.
+pub fn zeros_to_ones(x: &mut [f32]) {
+    Arch::new().dispatch(|| {
+        for x in x.iter_mut() {
+            *x = if *x == 0.0 { 1.0 } else { *x };
+        }
+    });
+}
+
+/// 1 where `x` has the sign of `of`, and else 0: 0 has the sign of nothing, and an `of` of 0 is positive.
+pub fn same_sign(mask: &mut [f32], x: &[f32], of: &[f32]) {
+    Arch::new().dispatch(|| {
+        for ((mask, x), of) in mask.iter_mut().zip(x).zip(of) {
+            let turned = if *of >= 0.0 { *x } else { -*x };
+            *mask = f32::from(u8::from(turned > 0.0));
+        }
+    });
+}
+
+/// `x_j` times 1 where `u_j < p_j`, and else times 0.
+pub fn keep_below(x: &mut [f32], u: &[f32], p: &[f32]) {
+    Arch::new().dispatch(|| {
+        for ((x, u), p) in x.iter_mut().zip(u).zip(p) {
+            *x *= f32::from(u8::from(u < p));
+        }
+    });
+}
+
+/// `x` times 1 where the bits of `|x|` lie in `from..to`, and else times 0. Sizes have the order of their
+/// bits.
+pub fn keep_sizes(x: &mut [f32], from: u32, to: u32) {
+    let width = to.saturating_sub(from);
+    Arch::new().dispatch(|| {
+        for x in x.iter_mut() {
+            let above = x.abs().to_bits().wrapping_sub(from);
+            *x *= f32::from(u8::from(above < width));
+        }
+    });
 }
 
 /// `sum a b`, in f32 over short stretches and in f64 above them.

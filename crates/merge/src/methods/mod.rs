@@ -4,18 +4,36 @@
 //! and is then a function from a block of the inputs to a block of the output. Neither half needs more
 //! memory than a few blocks, whatever the size of the tensor.
 
+mod breadcrumbs;
+mod dare;
+mod della;
+mod election;
 mod linear;
 mod parameter;
 mod registry;
+mod rescale;
+mod select;
 mod slerp;
+mod task_arithmetic;
+mod task_vectors;
+mod ties;
 mod whole;
 
 use std::fmt::Debug;
 
+pub use breadcrumbs::Breadcrumbs;
+pub use dare::Dare;
+pub use della::Della;
+pub use election::Election;
 pub use linear::Linear;
-pub use parameter::{Kind, Parameter, Resolved, Scope, Value};
+pub use parameter::{FINITE, Kind, Parameter, Resolved, Scope, Value};
 pub use registry::{Base, Method, Registry};
+pub use rescale::Rescale;
+pub use select::{Edge, First, edges};
 pub use slerp::Slerp;
+pub use task_arithmetic::TaskArithmetic;
+pub use task_vectors::TaskVectors;
+pub use ties::Ties;
 pub use whole::{WholeTensor, WholeTensors};
 
 use crate::Error;
@@ -38,6 +56,11 @@ pub trait Merge: Send + Sync + Debug {
         None
     }
 
+    /// The elements of what a block may not part: of a row, or one.
+    fn unit(&self, shape: &[usize]) -> usize {
+        if self.by_rows() { shape.last().copied().unwrap_or(1) } else { 1 }
+    }
+
     /// Looks at the whole tensor and says how blocks are merged.
     ///
     /// # Errors
@@ -47,11 +70,8 @@ pub trait Merge: Send + Sync + Debug {
 
 /// The length of the blocks of a tensor under a method.
 pub fn block_len(method: &dyn Merge, shape: &[usize]) -> usize {
-    if !method.by_rows() {
-        return BLOCK;
-    }
-    let row = shape.last().copied().unwrap_or(1).max(1);
-    row * (BLOCK / row).max(1)
+    let unit = method.unit(shape).max(1);
+    unit * (BLOCK / unit).max(1)
 }
 
 /// Merges tensors in memory, in f32.

@@ -1,8 +1,14 @@
 //! What a method takes, and what one tensor's values are.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
+
+use crate::Error;
+
+/// Every finite number.
+pub const FINITE: RangeInclusive<f64> = f64::MIN..=f64::MAX;
 
 /// A parameter of a method.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +21,8 @@ pub struct Parameter {
     pub scope: Scope,
     /// What it is when the configuration does not say; `None` where it must.
     pub default: Option<Value>,
+    /// Whether it changes anything; one that is only accepted does not.
+    pub used: bool,
 }
 
 /// What values a parameter takes.
@@ -52,13 +60,13 @@ pub enum Value {
 impl Parameter {
     /// A number that the configuration must give.
     pub fn number(name: &'static str) -> Self {
-        Self { name, kind: Kind::Number, scope: Scope::Shared, default: None }
+        Self { name, kind: Kind::Number, scope: Scope::Shared, default: None, used: true }
     }
 
     /// A switch.
     pub fn flag(name: &'static str, default: bool) -> Self {
         let default = Some(Value::Flag(default));
-        Self { name, kind: Kind::Flag, scope: Scope::Shared, default }
+        Self { name, kind: Kind::Flag, scope: Scope::Shared, default, used: true }
     }
 
     /// One of the `words`, the first of them unless the configuration says another.
@@ -67,13 +75,19 @@ impl Parameter {
     /// When there is no word.
     pub fn choice(name: &'static str, words: &'static [&'static str]) -> Self {
         let default = Some(Value::Choice(words[0]));
-        Self { name, kind: Kind::Choice(words), scope: Scope::Shared, default }
+        Self { name, kind: Kind::Choice(words), scope: Scope::Shared, default, used: true }
     }
 
     /// The same, one for each input.
     #[must_use]
     pub fn per_input(self) -> Self {
         Self { scope: Scope::PerInput, ..self }
+    }
+
+    /// The same, accepted without an effect: configurations have it.
+    #[must_use]
+    pub fn unused(self) -> Self {
+        Self { used: false, ..self }
     }
 
     /// The same, with a value for when the configuration gives none.
@@ -127,6 +141,45 @@ impl Resolved {
     pub fn numbers(&self, name: &str) -> Vec<f64> {
         self.inputs.iter().map(|input| number(input, name)).collect()
     }
+
+    /// A shared number that must lie in `range`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if it does not.
+    ///
+    /// # Panics
+    /// When the method has no such parameter.
+    pub fn number_within(&self, name: &str, range: &RangeInclusive<f64>) -> Result<f64, Error> {
+        within(name.into(), self.number(name), range)
+    }
+
+    /// A number of each input that must lie in `range`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for the first that does not.
+    ///
+    /// # Panics
+    /// When the method has no such parameter.
+    pub fn numbers_within(
+        &self,
+        name: &str,
+        range: &RangeInclusive<f64>,
+    ) -> Result<Vec<f64>, Error> {
+        let numbers = self.numbers(name).into_iter().enumerate();
+        numbers.map(|(i, value)| within(format!("inputs[{i}].{name}"), value, range)).collect()
+    }
+}
+
+fn within(key: String, value: f64, range: &RangeInclusive<f64>) -> Result<f64, Error> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let expected = if *range == FINITE {
+        "a finite number".into()
+    } else {
+        format!("a number from {} to {}", range.start(), range.end())
+    };
+    Err(Error::value(key, value, expected))
 }
 
 fn number(values: &BTreeMap<&'static str, Value>, name: &str) -> f64 {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::parameter::{Parameter, Resolved};
-use super::{Merge, linear, slerp};
+use super::{Merge, breadcrumbs, dare, della, linear, slerp, task_arithmetic, ties};
 use crate::Error;
 
 /// How a method sees the base model.
@@ -112,7 +112,18 @@ pub struct Registry(Vec<Method>);
 impl Default for Registry {
     /// Every method of this crate.
     fn default() -> Self {
-        Self(vec![linear::method(), slerp::method()])
+        Self(vec![
+            linear::method(),
+            slerp::method(),
+            task_arithmetic::method(),
+            ties::method(),
+            dare::linear(),
+            dare::ties(),
+            della::linear(),
+            della::ties(),
+            breadcrumbs::linear(),
+            breadcrumbs::ties(),
+        ])
     }
 }
 
