@@ -17,6 +17,8 @@ mod slerp;
 mod task_arithmetic;
 mod task_vectors;
 mod ties;
+#[cfg(test)]
+mod parity;
 mod whole;
 
 use std::fmt::Debug;
