@@ -89,7 +89,11 @@ impl Group<'_> {
     /// Reads the block `index` into the buffers.
     pub fn read(&self, index: usize, block: &mut Block) {
         let start = index * self.block;
-        let length = self.block.min(self.numel() - start);
+        self.read_at(start, self.block.min(self.numel() - start), block);
+    }
+
+    /// Reads `length` elements from `start` on into the buffers.
+    pub fn read_at(&self, start: usize, length: usize, block: &mut Block) {
         block.start = start;
         if let Some(base) = self.base {
             block.base.resize(length, 0.0);

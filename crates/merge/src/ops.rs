@@ -17,6 +17,15 @@ pub fn sub(out: &mut [f32], a: &[f32], b: &[f32]) {
     });
 }
 
+/// `out = a + b`.
+pub fn add(out: &mut [f32], a: &[f32], b: &[f32]) {
+    Arch::new().dispatch(|| {
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            *out = a + b;
+        }
+    });
+}
+
 /// `x -= b`.
 pub fn sub_from(x: &mut [f32], b: &[f32]) {
     Arch::new().dispatch(|| {
@@ -60,6 +69,57 @@ pub fn divide(x: &mut [f32], c: f32) {
             *x /= c;
         }
     });
+}
+
+/// `x_i *= c_i`.
+pub fn scale_each(x: &mut [f32], c: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (x, c) in x.iter_mut().zip(c) {
+            *x *= c;
+        }
+    });
+}
+
+/// `x_i /= c_i`.
+pub fn divide_each(x: &mut [f32], c: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (x, c) in x.iter_mut().zip(c) {
+            *x /= c;
+        }
+    });
+}
+
+/// `sums_i += a_i b_i`, in f64.
+pub fn add_products(sums: &mut [f64], a: &[f32], b: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += f64::from(*a) * f64::from(*b);
+        }
+    });
+}
+
+/// `x_i = of(x_i)`.
+pub fn each(x: &mut [f32], of: impl Fn(f32) -> f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for x in x.iter_mut() {
+                *x = of(*x);
+            }
+        },
+    );
+}
+
+/// `x_i = of(x_i, b_i)`.
+pub fn each_with(x: &mut [f32], b: &[f32], of: impl Fn(f32, f32) -> f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (x, b) in x.iter_mut().zip(b) {
+                *x = of(*x, *b);
+            }
+        },
+    );
 }
 
 /// `out = c x`.
@@ -180,6 +240,25 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     })
 }
 
+/// `sum a b`, products and sums in f64: what remains of vectors that almost cancel is still exact.
+pub fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    Arch::new().dispatch(|| {
+        let mut lanes = [0.0f64; LANES];
+        let (a, a_rest) = a.as_chunks::<LANES>();
+        let (b, b_rest) = b.as_chunks::<LANES>();
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..LANES {
+                lanes[lane] += f64::from(a[lane]) * f64::from(b[lane]);
+            }
+        }
+        for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+            lanes[lane] += f64::from(*a) * f64::from(*b);
+        }
+        lanes.iter().sum()
+    })
+}
+
 /// `sum |x|`, as [`dot`] sums.
 pub fn l1(x: &[f32]) -> f64 {
     Arch::new().dispatch(|| {
@@ -212,6 +291,7 @@ mod tests {
             let b: Vec<f32> = (0..n).map(|i| (i as f32 * 0.11).cos()).collect();
             let wanted: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             assert!((dot(&a, &b) - wanted).abs() < 1e-6 * f64::from(n).max(1.0));
+            assert!((dot_f64(&a, &b) - wanted).abs() < 1e-14 * f64::from(n).max(1.0));
             let wanted: f64 = a.iter().map(|a| f64::from(a.abs())).sum();
             assert!((l1(&a) - wanted).abs() < 1e-6 * f64::from(n).max(1.0));
         }

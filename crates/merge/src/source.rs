@@ -43,9 +43,8 @@ impl Scaled {
         while at < out.len() {
             // The stretch that lies in one row of one block.
             let (row, column) = ((start + at) / columns, (start + at) % columns);
-            let length = (self.block[1] - column % self.block[1])
-                .min(columns - column)
-                .min(out.len() - at);
+            let length =
+                (self.block[1] - column % self.block[1]).min(columns - column).min(out.len() - at);
             let factor = row / self.block[0] * blocks_of_row + column / self.block[1];
             ops::scale(&mut out[at..at + length], self.scales[factor]);
             at += length;

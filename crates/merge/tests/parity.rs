@@ -158,7 +158,8 @@ fn equals_mergekit() {
             fail(error.to_string());
             continue;
         }
-        let found = Checkpoint::open(&out).or_else(|_| Checkpoint::open(out.join("model.safetensors")));
+        let found =
+            Checkpoint::open(&out).or_else(|_| Checkpoint::open(out.join("model.safetensors")));
         let found = found.unwrap();
         if let Some(count) = case.outputs
             && found.tensors().len() != count
@@ -171,7 +172,9 @@ fn equals_mergekit() {
         }
         let expected = Checkpoint::open(expected).unwrap();
         if case.complete {
-            for name in found.tensors().keys().filter(|name| !expected.tensors().contains_key(*name)) {
+            for name in
+                found.tensors().keys().filter(|name| !expected.tensors().contains_key(*name))
+            {
                 fail(format!("tensor {name} is too much"));
             }
         }
@@ -191,6 +194,11 @@ fn equals_mergekit() {
         }
         compared += 1;
     }
-    assert!(failures.is_empty(), "{} of {compared} cases:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {compared} cases:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     assert!(only.is_some() || compared > 200, "{compared} cases");
 }

@@ -74,9 +74,9 @@ pub(crate) fn on_threads<T: Send>(
     execution: &Execution,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, Error> {
-    let wanted = execution.threads.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-    });
+    let wanted = execution
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let needed = |threads| plan.memory(threads);
     let threads = (1..=wanted.max(1)).rev().find(|threads| needed(*threads) <= execution.memory);
     let Some(threads) = threads else {
@@ -153,7 +153,9 @@ pub fn execute(
             results.extend(batch?);
         }
         input_hashes.rest();
-        files.par_iter().try_for_each(|shard| shard.file.sync_all().map_err(Error::io(&shard.path)))?;
+        files
+            .par_iter()
+            .try_for_each(|shard| shard.file.sync_all().map_err(Error::io(&shard.path)))?;
         Ok(results)
     })??;
 
@@ -169,7 +171,9 @@ pub fn execute(
     journal.remove()?;
     sync_folder(&folder)?;
     std::fs::rename(&folder, out).map_err(Error::io(out))?;
-    sync_folder(out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    sync_folder(
+        out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+    )?;
     Ok(report)
 }
 
@@ -216,9 +220,8 @@ pub fn replay(
                 let Some(found) = merged.tensors().get(&output.name) else {
                     return Ok(Some(output.name.clone()));
                 };
-                let same = AtomicBool::new(
-                    found.shape() == output.shape && found.dtype() == output.dtype,
-                );
+                let same =
+                    AtomicBool::new(found.shape() == output.shape && found.dtype() == output.dtype);
                 if same.load(Ordering::Relaxed) {
                     tensor::compute(output, plan.seed(), &|range, piece| {
                         if found.bytes()[range] != *piece {

@@ -76,7 +76,12 @@ fn merge(
 }
 
 /// A tensor as its writer sees it: computed into its place.
-pub(crate) fn write(output: &Output, seed: u64, shard: &ShardFile, place: Place) -> Result<(), Error> {
+pub(crate) fn write(
+    output: &Output,
+    seed: u64,
+    shard: &ShardFile,
+    place: Place,
+) -> Result<(), Error> {
     if let Origin::Copy { tensor, .. } = &output.origin
         && copy_range(tensor, &shard.file, place.offset)
     {

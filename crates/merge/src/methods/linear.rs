@@ -29,6 +29,10 @@ pub(super) fn method() -> Method {
 }
 
 impl Merge for Linear {
+    fn copies(&self) -> Option<usize> {
+        (self.weight == [1.0]).then_some(0)
+    }
+
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
         let w: Vec<f32> = self.weight.iter().map(|w| *w as f32).collect();
         let sum: f32 = w.iter().sum();

@@ -5,11 +5,23 @@
 //! memory than a few blocks, whatever the size of the tensor.
 
 mod breadcrumbs;
+mod check;
+mod columns;
 mod dare;
 mod della;
 mod election;
+mod gram;
+mod karcher;
 mod linear;
+mod model_stock;
+mod multislerp;
+mod nearswap;
+mod nuslerp;
 mod parameter;
+#[cfg(test)]
+mod parity;
+mod passthrough;
+mod ram;
 mod registry;
 mod rescale;
 mod select;
@@ -17,8 +29,6 @@ mod slerp;
 mod task_arithmetic;
 mod task_vectors;
 mod ties;
-#[cfg(test)]
-mod parity;
 mod whole;
 
 use std::fmt::Debug;
@@ -27,8 +37,15 @@ pub use breadcrumbs::Breadcrumbs;
 pub use dare::Dare;
 pub use della::Della;
 pub use election::Election;
+pub use karcher::Karcher;
 pub use linear::Linear;
+pub use model_stock::ModelStock;
+pub use multislerp::MultiSlerp;
+pub use nearswap::NearSwap;
+pub use nuslerp::NuSlerp;
 pub use parameter::{FINITE, Kind, Parameter, Resolved, Scope, Value};
+pub use passthrough::Passthrough;
+pub use ram::{Ram, RamPlus};
 pub use registry::{Base, Method, Registry};
 pub use rescale::Rescale;
 pub use select::{Edge, First, edges};
@@ -53,7 +70,7 @@ pub trait Merge: Send + Sync + Debug {
         false
     }
 
-    /// The input whose values the output has unchanged, if there is one: its bytes are copied then.
+    /// The input that the output equals bit by bit, whatever its values: its bytes can be copied.
     fn copies(&self) -> Option<usize> {
         None
     }

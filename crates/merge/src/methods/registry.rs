@@ -5,7 +5,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::parameter::{Parameter, Resolved};
-use super::{Merge, breadcrumbs, dare, della, linear, slerp, task_arithmetic, ties};
+use super::{
+    Merge, breadcrumbs, dare, della, karcher, linear, model_stock, multislerp, nearswap, nuslerp,
+    passthrough, ram, slerp, task_arithmetic, ties,
+};
 use crate::Error;
 
 /// How a method sees the base model.
@@ -123,6 +126,14 @@ impl Default for Registry {
             della::ties(),
             breadcrumbs::linear(),
             breadcrumbs::ties(),
+            nuslerp::method(),
+            multislerp::method(),
+            karcher::method(),
+            model_stock::method(),
+            ram::method(),
+            ram::plus_method(),
+            nearswap::method(),
+            passthrough::method(),
         ])
     }
 }

@@ -193,7 +193,8 @@ fn untie(config: &mut Map<String, Value>, outputs: &[Output], warnings: &mut Vec
         }
     }
     if untied {
-        let text = "the head is not tied to the embeddings any more: some inputs have a head of their own";
+        let text =
+            "the head is not tied to the embeddings any more: some inputs have a head of their own";
         warnings.push(text.into());
     }
 }

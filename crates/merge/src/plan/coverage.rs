@@ -89,9 +89,10 @@ pub(super) fn of(
     };
     let identical = |name: &str| {
         // Bytes that every input has the same are taken from the first.
-        outputs.iter().find(|output| output.name == name).is_some_and(|output| {
-            matches!(output.origin, Origin::Copy { .. })
-        })
+        outputs
+            .iter()
+            .find(|output| output.name == name)
+            .is_some_and(|output| matches!(output.origin, Origin::Copy { .. }))
     };
     let fate = |index: usize, input: &Input, name: &str| -> Result<Fate, ()> {
         match merged[index].get(name) {
@@ -113,7 +114,9 @@ pub(super) fn of(
             });
         }
         if identical(name) {
-            return left("the output has the bytes of another input here, which this method copies");
+            return left(
+                "the output has the bytes of another input here, which this method copies",
+            );
         }
         if input.replaced(name) {
             return left("the adapter brings another in its place");

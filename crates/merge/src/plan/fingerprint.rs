@@ -15,7 +15,8 @@ impl Plan {
         };
         line(format!("{} {} {shard_size}", env!("CARGO_PKG_VERSION"), self.seed()));
         for input in &self.inputs {
-            let mut files: Vec<_> = input.stored().iter().map(|(_, tensor)| tensor.file()).collect();
+            let mut files: Vec<_> =
+                input.stored().iter().map(|(_, tensor)| tensor.file()).collect();
             files.dedup();
             for file in files {
                 let found = std::fs::metadata(file).ok();
@@ -28,7 +29,9 @@ impl Plan {
             line(format!("{} {:?} {}", output.name, output.shape, dtype::name(output.dtype)));
             match &output.origin {
                 Origin::Copy { .. } => line("copy".into()),
-                Origin::Merge { method, arithmetic, .. } => line(format!("{method:?} {arithmetic:?}")),
+                Origin::Merge { method, arithmetic, .. } => {
+                    line(format!("{method:?} {arithmetic:?}"))
+                }
             }
             for (input, tensor) in output.stored() {
                 line(format!("{input} {:?}", tensor.bytes.range()));

@@ -37,22 +37,23 @@ impl Input {
     pub(super) fn open(reference: &ModelRef) -> Result<Self, Error> {
         let path = reference.path.clone();
         if !path.exists() {
-            let reason = "no such folder or file; models are read from the disk, so download it first";
+            let reason =
+                "no such folder or file; models are read from the disk, so download it first";
             return Err(Error::checkpoint(path, reason));
         }
         let checkpoint = Checkpoint::open(&path)?;
         let sources = quantised::sources(&checkpoint)?;
-        let stored: Vec<(String, Tensor)> =
-            checkpoint.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        let stored: Vec<(String, Tensor)> = checkpoint
+            .tensors()
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.clone()))
+            .collect();
         let lora = reference.lora.as_ref().map(|lora| lora.path.clone());
         if let Some(lora) = &lora {
             return Err(Error::checkpoint(lora, "adapters: to come"));
         }
-        let by_place = stored
-            .iter()
-            .enumerate()
-            .map(|(index, (_, tensor))| (place(tensor), index))
-            .collect();
+        let by_place =
+            stored.iter().enumerate().map(|(index, (_, tensor))| (place(tensor), index)).collect();
         let layout = Layout::of(&checkpoint);
         Ok(Self {
             name: reference.to_string(),
@@ -142,8 +143,15 @@ impl Input {
     /// Whether the rows of a tensor belong to tokens.
     pub(super) fn is_vocabulary(&self, name: &str, source: &Source) -> bool {
         const WORDS: [&str; 9] = [
-            "embed_tokens", "wte", "word_embeddings", "embed_in", "lm_head", "embed_out", "output.weight",
-            "predictions", "shared",
+            "embed_tokens",
+            "wte",
+            "word_embeddings",
+            "embed_in",
+            "lm_head",
+            "embed_out",
+            "output.weight",
+            "predictions",
+            "shared",
         ];
         self.vocabulary_rows().is_some_and(|rows| source.shape().first() == Some(&rows))
             && WORDS.iter().any(|word| name.contains(word))

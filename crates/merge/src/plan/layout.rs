@@ -256,7 +256,9 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_at_a_dot() {
-        assert!(within("model.layers.1", "model.layers") && !within("model.layers2", "model.layers"));
+        assert!(
+            within("model.layers.1", "model.layers") && !within("model.layers2", "model.layers")
+        );
         assert_eq!(layer_of("model.layers.12.mlp.w", "model.layers"), Some((12, "mlp.w")));
         assert_eq!(layer_of("model.layers.norm", "model.layers"), None);
     }

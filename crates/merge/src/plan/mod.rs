@@ -121,8 +121,7 @@ impl Plan {
             let mut all = Vec::new();
             let mut layers = Vec::new();
             for section in &sections {
-                let (pieces, taken) =
-                    section.pieces(&inputs, &inputs[donor].layout, &mut problems);
+                let (pieces, taken) = section.pieces(&inputs, &inputs[donor].layout, &mut problems);
                 all.extend(pieces);
                 layers.extend(taken);
             }

@@ -154,9 +154,10 @@ impl<'c> Section<'c> {
         donor: &Layout,
         problems: &mut Vec<Problem>,
     ) -> (Vec<Piece<'s, 'c>>, Option<Taken>) {
-        let sliced = self.slices.iter().any(|slice| {
-            slice.sources.iter().any(|source| source.layers.is_some())
-        });
+        let sliced = self
+            .slices
+            .iter()
+            .any(|slice| slice.sources.iter().any(|source| source.layers.is_some()));
         if sliced {
             let (pieces, layers) = self.layered(inputs, donor, problems);
             (pieces, Some(Taken { module: self.module.unwrap_or(0), layers }))
@@ -214,11 +215,8 @@ impl<'c> Section<'c> {
             if !slice.check(inputs, module, problems) {
                 continue;
             }
-            let ranges: Vec<Range<usize>> = slice
-                .sources
-                .iter()
-                .map(|source| source.layers.clone().unwrap_or(0..0))
-                .collect();
+            let ranges: Vec<Range<usize>> =
+                slice.sources.iter().map(|source| source.layers.clone().unwrap_or(0..0)).collect();
             let count = ranges.first().map_or(0, ExactSizeIterator::len);
             for offset in 0..count {
                 let mut rests: BTreeSet<&str> = BTreeSet::new();

@@ -27,7 +27,8 @@ pub(super) fn role(name: &str, checkpoint: &Checkpoint) -> Option<&'static str> 
     if OF_ACTIVATIONS.iter().any(|ending| name.ends_with(ending)) {
         return Some("scales activations of the quantised model");
     }
-    let of = |ending| name.strip_suffix(ending).is_some_and(|of| is_fp8(checkpoint.tensors().get(of)));
+    let of =
+        |ending| name.strip_suffix(ending).is_some_and(|of| is_fp8(checkpoint.tensors().get(of)));
     SCALES.iter().any(|ending| of(ending)).then_some("scales an fp8 tensor, which is read with it")
 }
 
@@ -87,9 +88,13 @@ fn scaled(
     scale: &Tensor,
     checkpoint: &Checkpoint,
 ) -> Result<Source, Error> {
-    let fail = |reason: String| Error::checkpoint(tensor.file(), format!("tensor `{name}`: {reason}"));
+    let fail =
+        |reason: String| Error::checkpoint(tensor.file(), format!("tensor `{name}`: {reason}"));
     let &[rows, columns] = tensor.shape() else {
-        return Err(fail(format!("fp8 with scales of shape {:?}, expected a matrix", tensor.shape())));
+        return Err(fail(format!(
+            "fp8 with scales of shape {:?}, expected a matrix",
+            tensor.shape()
+        )));
     };
     if !crate::dtype::is_float(scale.dtype()) {
         return Err(fail(format!("its scales are {:?}, expected floating-point", scale.dtype())));

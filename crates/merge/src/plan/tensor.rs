@@ -34,7 +34,11 @@ struct Part<'p> {
 
 impl Context<'_> {
     /// The output for a piece; `None` where it is left out on request, or where a problem was found.
-    pub(super) fn output(&self, piece: &Piece<'_, '_>, problems: &mut Vec<Problem>) -> Option<Output> {
+    pub(super) fn output(
+        &self,
+        piece: &Piece<'_, '_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Output> {
         let mut parts = self.parts(piece, problems)?;
         self.vocabulary(piece, &mut parts, problems)?;
         self.same_shape(piece, &parts, problems)?;
@@ -187,8 +191,9 @@ impl Context<'_> {
         let first = parts.first()?;
         let other = parts.iter().find(|part| part.source.shape() != first.source.shape());
         let Some(other) = other else { return Some(()) };
-        let vocabulary =
-            [first, other].iter().all(|part| self.inputs[part.input].is_vocabulary(part.name, &part.source));
+        let vocabulary = [first, other]
+            .iter()
+            .all(|part| self.inputs[part.input].is_vocabulary(part.name, &part.source));
         let hint = if vocabulary {
             "; their vocabularies differ: set `tokenizer_source: union` (or base, or a model)"
         } else {
@@ -220,8 +225,9 @@ impl Context<'_> {
         };
         let first = stored(&parts[0])?;
         for part in parts {
-            let same = stored(part)
-                .is_some_and(|other| other.dtype() == first.dtype() && other.bytes() == first.bytes());
+            let same = stored(part).is_some_and(|other| {
+                other.dtype() == first.dtype() && other.bytes() == first.bytes()
+            });
             if !same {
                 let text = format!(
                     "tensor `{}` is {} in {} and {} in {}: what is not floating-point is only taken where all inputs have the same",
@@ -275,41 +281,45 @@ impl Context<'_> {
         parts: &[Part<'_>],
     ) -> Result<Resolved, Vec<Problem>> {
         let mut problems = Vec::new();
-        let mut one = |parameter: &Parameter, tensor: &str, own: Option<&Parameters>, whose: &str| {
-            let scopes: Vec<&Parameters> =
-                own.into_iter().chain(piece.slice.scopes.iter().copied()).collect();
-            let kind = match parameter.kind {
-                Kind::Number => SettingKind::Number,
-                Kind::Flag => SettingKind::Boolean,
-                Kind::Choice(_) => SettingKind::Text,
-            };
-            let fail = |text: String| Problem::new(ProblemKind::Parameter, text);
-            let found = match resolve(parameter.name, kind, tensor, piece.t, &scopes) {
-                Ok(found) => found,
-                Err(error) => {
-                    problems.push(fail(format!("{}{whose}: {error}", piece.slice.key())));
-                    return None;
-                }
-            };
-            let value = match found {
-                None => parameter.default,
-                Some(scalar) => value(parameter.kind, &scalar),
-            };
-            if value.is_none() {
-                let name = parameter.name;
-                problems.push(fail(match parameter.kind {
-                    Kind::Choice(words) => {
-                        format!("`{name}` is unknown for `{tensor}`, expected {}", words.join(" or "))
+        let mut one =
+            |parameter: &Parameter, tensor: &str, own: Option<&Parameters>, whose: &str| {
+                let scopes: Vec<&Parameters> =
+                    own.into_iter().chain(piece.slice.scopes.iter().copied()).collect();
+                let kind = match parameter.kind {
+                    Kind::Number => SettingKind::Number,
+                    Kind::Flag => SettingKind::Boolean,
+                    Kind::Choice(_) => SettingKind::Text,
+                };
+                let fail = |text: String| Problem::new(ProblemKind::Parameter, text);
+                let found = match resolve(parameter.name, kind, tensor, piece.t, &scopes) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        problems.push(fail(format!("{}{whose}: {error}", piece.slice.key())));
+                        return None;
                     }
-                    _ => format!(
-                        "`{name}` is missing{whose} for `{tensor}`: {} needs it in {}",
-                        self.method.name,
-                        piece.slice.key()
-                    ),
-                }));
-            }
-            value
-        };
+                };
+                let value = match found {
+                    None => parameter.default,
+                    Some(scalar) => value(parameter.kind, &scalar),
+                };
+                if value.is_none() {
+                    let name = parameter.name;
+                    problems.push(fail(match parameter.kind {
+                        Kind::Choice(words) => {
+                            format!(
+                                "`{name}` is unknown for `{tensor}`, expected {}",
+                                words.join(" or ")
+                            )
+                        }
+                        _ => format!(
+                            "`{name}` is missing{whose} for `{tensor}`: {} needs it in {}",
+                            self.method.name,
+                            piece.slice.key()
+                        ),
+                    }));
+                }
+                value
+            };
         let mut resolved = Resolved::default();
         for parameter in self.method.parameters.iter().filter(|p| p.scope == Scope::Shared) {
             if let Some(value) = one(parameter, &piece.name, None, "") {

@@ -29,10 +29,7 @@ pub(super) fn tokenizer_inputs(inputs: &[Input]) -> Vec<tokenizer::Input<'_>> {
 
 impl Vocabulary {
     /// What the configuration says of the tokenizer; `None` where it says nothing.
-    pub(super) fn new(
-        config: &MergeConfig,
-        inputs: &[Input],
-    ) -> Result<Option<Self>, Error> {
+    pub(super) fn new(config: &MergeConfig, inputs: &[Input]) -> Result<Option<Self>, Error> {
         let Some(section) = config.tokenizer_section() else { return Ok(None) };
         let find = |model: &ModelRef| {
             inputs.iter().position(|input| input.reference == *model).ok_or_else(|| {
@@ -56,7 +53,9 @@ impl Vocabulary {
                     Some(tokenizer::TokenSource::ModelToken {
                         model: find(model)?,
                         token: match token {
-                            config::TokenName::Text(text) => tokenizer::TokenRef::Text(text.clone()),
+                            config::TokenName::Text(text) => {
+                                tokenizer::TokenRef::Text(text.clone())
+                            }
                             config::TokenName::Id(id) => tokenizer::TokenRef::Id(*id),
                         },
                     })
@@ -90,7 +89,9 @@ impl Vocabulary {
             let row = |row: usize| -> Result<Row, String> {
                 Ok(match maps.row(position, row) {
                     tokenizer::Row::Own(row) => Row::Of { source: position as u32, row },
-                    tokenizer::Row::FromModel { model, row } => Row::Of { source: place(model)?, row },
+                    tokenizer::Row::FromModel { model, row } => {
+                        Row::Of { source: place(model)?, row }
+                    }
                     tokenizer::Row::Mean(rows) => Row::Mean(
                         rows.iter()
                             .map(|(model, row)| Ok((place(*model)?, *row)))
