@@ -11,12 +11,30 @@ use posttrain_merge::{
 use serde::Deserialize;
 
 /// Where the result is another than mergekit's, and why.
-const DEVIATIONS: &[(&str, &str)] = &[];
+const DEVIATIONS: &[(&str, &str)] = &[
+    ("linear_zero_sum", "weights of the sum 0 are an error, not NaN"),
+    ("slices_more_sources_last", "norm and head are of all sources of the last slice"),
+    ("slices_backwards", "a range that runs backwards is an error"),
+    ("unlisted_tensors", "no tensor is lost"),
+    ("vision_inferred", "no tensor is lost"),
+    ("types_f64", "merges compute in f32, and f64 is an error that says so"),
+    ("values_empty_list", "an empty list is an error"),
+    ("unknown_keys", "unknown keys are errors"),
+    ("tokenizer_cut_base", "merges without a row are taken out of the tokenizer"),
+    ("tokenizer_cut_model", "tokens without a row are tokens that the model does not have"),
+    ("tokenizer_new_token_and_base", "new tokens can be added to the base's tokenizer"),
+    ("tokenizer_new_token_and_padded_base", "a new token has its source, not an unused row"),
+    ("tokenizer_token_without_source", "a token without a source is as one that is not named"),
+    ("vocabularies_truncated", "rows are never cut; `tokenizer_source` aligns them"),
+    ("raw_union_not_normalized", "a tensor that one input alone has is copied"),
+];
+
+/// Cases whose means of rows mergekit sums in f32: equal to 1e-6, not to the bit.
+const MEANS: &[&str] = &["tokenizer_padded_to_multiple", "tokenizer_default_source"];
 
 #[derive(Debug, Deserialize)]
 struct Case {
     name: String,
-    tool: String,
     expected_error: Option<String>,
     tolerance: Option<String>,
     #[serde(default)]
@@ -185,6 +203,8 @@ fn equals_mergekit() {
             };
             let tolerance = if case.bit_tensors.contains(name) {
                 "bit"
+            } else if MEANS.contains(&case.name.as_str()) {
+                "1e-6"
             } else {
                 case.tolerance.as_deref().unwrap()
             };

@@ -78,10 +78,14 @@ pub(super) fn of(
                 .map(|(source, name)| (source.input, name.as_str()))
         })
         .collect();
-    let mut sliced: Vec<bool> = vec![false; inputs.len()];
+    // Of which modules, as each input has them, the configuration chooses layers.
+    let mut sliced: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); inputs.len()];
     for piece in pieces {
-        for source in &piece.slice.sources {
-            sliced[source.input] |= source.is_sliced();
+        for (source, name) in piece.slice.sources.iter().zip(&piece.names) {
+            if source.is_sliced() {
+                let (module, _) = inputs[source.input].layout.position(name);
+                sliced[source.input].insert(module);
+            }
         }
     }
     let used = |input: usize| {
@@ -121,8 +125,9 @@ pub(super) fn of(
         if input.replaced(name) {
             return left("the adapter brings another in its place");
         }
-        if sliced[index] {
-            return left(match input.layout.position(name).1 {
+        let (module, position) = input.layout.position(name);
+        if sliced[index].contains(&module) {
+            return left(match position {
                 Position::Layer(..) => "its layer is in no slice",
                 Position::Before => "what stands before the layers comes from the first slice",
                 Position::After => "what stands behind the layers comes from the last slice",

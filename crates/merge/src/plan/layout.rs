@@ -34,13 +34,22 @@ pub(crate) struct Layout {
     pub(crate) modules: Vec<Module>,
 }
 
-/// A tower of a model, or the whole of a model with one stack.
+/// A tower of a model, what connects two of them, or the whole of a model with one stack.
 #[derive(Clone, Debug)]
 pub(crate) struct Module {
-    /// What its tensors' names begin with; empty for a model of one module.
-    pub(crate) prefix: String,
+    /// How configurations name it.
+    pub(crate) name: String,
+    /// What its tensors' names begin with; the longest of all modules' decides.
+    prefixes: Vec<String>,
     pub(crate) stack: Option<Stack>,
 }
+
+/// The last parts of the names of stacks.
+const STACKS: [&str; 7] = ["layers", "layer", "h", "block", "blocks", "resblocks", "transformer_blocks"];
+/// Words of names of what connects a tower with the language model.
+const CONNECTORS: [&str; 3] = ["merger", "projector", "connector"];
+/// mergekit's name for it.
+const PROJECTOR: &str = "multi_modal_projector";
 
 /// Words of names that stand in front of the layers.
 const BEFORE: [&str; 7] =
@@ -66,34 +75,52 @@ impl Layout {
     pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
         let stacks = stacks(checkpoint);
         let main = main_stack(&stacks, checkpoint.config());
-        let single = Module { prefix: String::new(), stack: stacks.get(main).cloned() };
         if stacks.len() < 2 {
-            return Self { modules: vec![single] };
+            let stack = stacks.into_iter().next();
+            let name = "default".to_owned();
+            return Self { modules: vec![Module { name, prefixes: vec![String::new()], stack }] };
         }
         let mut modules: Vec<Module> = stacks
             .iter()
-            .map(|stack| Module {
-                prefix: distinguishing(stack, &stacks),
-                stack: Some(stack.clone()),
+            .map(|stack| {
+                let prefix = distinguishing(stack, &stacks);
+                Module { name: prefix.clone(), prefixes: vec![prefix], stack: Some(stack.clone()) }
             })
             .collect();
         modules.swap(0, main);
-        // What belongs to no tower and is no part of the language model is a module of its own, by its
-        // first name: `multi_modal_projector`.
+        // What connects the towers is a module of its own, inside of a tower or beside it; so is, by its
+        // first name, what belongs to no tower and is no part of the language model.
+        let mut connectors: BTreeSet<String> = BTreeSet::new();
+        let mut rest: BTreeSet<String> = BTreeSet::new();
         let layout = Self { modules: modules.clone() };
-        let rest: BTreeSet<&str> = checkpoint
-            .tensors()
-            .keys()
-            .filter(|name| layout.tower(name).is_none() && !of_language(name))
-            .map(|name| own_module(name))
-            .collect();
-        let rest = rest.into_iter().map(|prefix| Module { prefix: prefix.into(), stack: None });
+        for name in checkpoint.tensors().keys() {
+            if let Some(prefix) = connector(name) {
+                connectors.insert(prefix.into());
+            } else if layout.tower(name).is_none() && !of_language(name) {
+                rest.insert(own_module(name).into());
+            }
+        }
+        if !connectors.is_empty() {
+            let prefixes = connectors.into_iter().collect();
+            modules.push(Module { name: PROJECTOR.into(), prefixes, stack: None });
+        }
+        let rest = rest.into_iter().map(|prefix| Module {
+            name: prefix.clone(),
+            prefixes: vec![prefix],
+            stack: None,
+        });
         modules.extend(rest);
         Self { modules }
     }
 
+    /// The module with the longest fitting prefix.
     fn tower(&self, name: &str) -> Option<usize> {
-        self.modules.iter().position(|module| within(name, &module.prefix))
+        let fits = |module: &Module| {
+            let prefixes = module.prefixes.iter().filter(|prefix| within(name, prefix));
+            prefixes.map(String::len).max()
+        };
+        let fitting = self.modules.iter().enumerate().filter_map(|(i, m)| Some((fits(m)?, i)));
+        fitting.max().map(|(_, index)| index)
     }
 
     /// The module of a tensor and its position there.
@@ -109,37 +136,25 @@ impl Layout {
         (module, position)
     }
 
-    /// The module that a configuration names: by its prefix, by the last part of it, or by what such
-    /// modules are called in mergekit.
+    /// The module that a configuration names: by its name, by the last part of it, or by what mergekit
+    /// calls such modules.
     pub(crate) fn module(&self, name: &str) -> Option<usize> {
-        let last = |module: &Module| module.prefix.rsplit('.').next() == Some(name);
         let find = |test: &dyn Fn(&Module) -> bool| self.modules.iter().position(test);
+        let last = |module: &Module| module.name.rsplit('.').next() == Some(name);
         let has = |words: &[&str]| {
-            find(&|module: &Module| words.iter().any(|word| module.prefix.contains(word)))
+            find(&|module: &Module| words.iter().any(|word| module.name.contains(word)))
         };
-        if let Some(found) = find(&|module| module.prefix == name).or_else(|| find(&last)) {
-            return Some(found);
-        }
-        match name {
-            "default" if self.modules.len() == 1 => Some(0),
-            "text_decoder" | "language_model" | "text_model" | "text" => Some(0),
-            "vision_tower" | "vision_encoder" | "vision_model" | "vision" | "visual" => {
-                has(&["vision", "visual", "vit"])
-            }
-            "audio_tower" | "audio_encoder" | "audio" => has(&["audio", "speech"]),
-            "multi_modal_projector" | "multimodal_projector" | "projector" | "connector" => {
-                has(&["projector", "connector", "merger"])
-            }
+        find(&|module| module.name == name).or_else(|| find(&last)).or_else(|| match name {
+            "text_decoder" | "language_model" | "text_model" if self.modules.len() > 1 => Some(0),
+            "vision_tower" | "vision_encoder" | "vision_model" => has(&["vis", "vit"]),
+            "audio_tower" | "audio_encoder" => has(&["audio", "speech"]),
             _ => None,
-        }
+        })
     }
 
-    /// What the modules may be called.
+    /// What the modules are called.
     pub(crate) fn module_names(&self) -> Vec<String> {
-        let name = |module: &Module| {
-            if module.prefix.is_empty() { "default".to_owned() } else { module.prefix.clone() }
-        };
-        self.modules.iter().map(name).collect()
+        self.modules.iter().map(|module| module.name.clone()).collect()
     }
 }
 
@@ -177,6 +192,7 @@ fn stacks(checkpoint: &Checkpoint) -> Vec<Stack> {
         .into_iter()
         .filter(|(_, numbers)| numbers.last() == Some(&(numbers.len() - 1)))
         .filter(|(_, numbers)| counts.contains(&numbers.len()))
+        .filter(|(prefix, _)| prefix.rsplit('.').next().is_some_and(|last| STACKS.contains(&last)))
         .map(|(prefix, numbers)| Stack { prefix: prefix.into(), layers: numbers.len() })
         .collect()
 }
@@ -224,6 +240,19 @@ fn distinguishing(stack: &Stack, stacks: &[Stack]) -> String {
 fn of_language(name: &str) -> bool {
     ["lm_head", "embed", "norm", "head", "wte", "shared"].iter().any(|word| name.contains(word))
         && !["vis", "projector", "audio", "image"].iter().any(|word| name.contains(word))
+}
+
+/// The beginning of a name up to the part that says that it connects a tower with the language model.
+fn connector(name: &str) -> Option<&str> {
+    let mut end = 0;
+    for part in name.split('.') {
+        end += part.len();
+        if CONNECTORS.iter().any(|word| part.contains(word)) {
+            return Some(&name[..end]);
+        }
+        end += 1;
+    }
+    None
 }
 
 /// The module of a tensor outside of all towers: its name up to the first part that says what it is.
