@@ -75,6 +75,28 @@ pub enum Error {
         /// The folder of the interrupted merge.
         path: PathBuf,
     },
+    /// A manifest is of another format or contradicts itself.
+    #[error("{path}: {reason}", path = .path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// The key, what was found, what was expected.
+        reason: String,
+    },
+    /// A model's card says something that is not understood.
+    #[error("{path}: {reason}", path = .path.display())]
+    Card {
+        /// The card or configuration.
+        path: PathBuf,
+        /// The key, what was found, what was expected.
+        reason: String,
+    },
+    /// Models that came from each other in a circle.
+    #[error("models came from each other in a circle: {}", .models.join(" -> "))]
+    Cycle {
+        /// Their names from parent to child, the first again at the end.
+        models: Vec<String>,
+    },
     /// A method cannot merge a tensor.
     #[error("tensor `{tensor}`: {reason}")]
     Tensor {

@@ -1,11 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+pub mod card;
 mod checkpoint;
 pub mod config;
 pub mod dtype;
 mod error;
 pub mod execute;
+pub mod family;
 pub mod group;
+pub mod manifest;
 pub mod methods;
 pub mod ops;
 pub mod philox;
@@ -15,6 +18,6 @@ pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, Tensor};
 pub use error::Error;
-pub use execute::{Execution, Progress, Report, execute, execute_in_memory, replay};
+pub use execute::{Execution, Progress, Report, execute, execute_in_memory, replay, verify};
 pub use plan::{Arithmetic, Missing, Plan, PlanOptions, Problem, ProblemKind};
 pub use source::Source;

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use blake3::Hash;
 use rayon::prelude::*;
 
 use crate::checkpoint::Tensor;
 use crate::plan::{Output, Plan};
 
-/// The BLAKE3 hash of these bytes, as `b3sum` prints it.
-pub(crate) fn of(bytes: &[u8]) -> String {
+/// The BLAKE3 of these bytes, which `b3sum` prints too.
+pub(crate) fn of(bytes: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     // Below this, sharing the work costs more than it saves.
     if bytes.len() < 1 << 17 {
@@ -17,16 +18,16 @@ pub(crate) fn of(bytes: &[u8]) -> String {
     } else {
         hasher.update_rayon(bytes);
     }
-    hasher.finalize().to_hex().to_string()
+    hasher.finalize()
 }
 
 /// The hashes of every tensor of the inputs: of those that are merged when they are merged, and of the
 /// rest at the end.
 #[derive(Debug)]
-pub struct InputHashes<'a> {
+pub(crate) struct InputHashes<'a> {
     plan: &'a Plan,
     begun: Mutex<HashSet<(usize, &'a str)>>,
-    hashes: Mutex<Vec<BTreeMap<String, String>>>,
+    hashes: Mutex<Vec<BTreeMap<String, Hash>>>,
 }
 
 impl<'a> InputHashes<'a> {
@@ -63,7 +64,7 @@ impl<'a> InputHashes<'a> {
         }
     }
 
-    pub(crate) fn finish(self) -> Vec<BTreeMap<String, String>> {
+    pub(crate) fn finish(self) -> Vec<BTreeMap<String, Hash>> {
         self.hashes.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }

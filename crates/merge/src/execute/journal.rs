@@ -9,11 +9,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use blake3::Hash;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-const NAME: &str = "merge.journal";
+pub(super) const NAME: &str = "merge.journal";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
@@ -26,13 +27,20 @@ struct Line {
     blake3: String,
 }
 
+impl Line {
+    fn parse(text: &str) -> Option<(String, Hash)> {
+        let line: Self = serde_json::from_str(text).ok()?;
+        Some((line.tensor, Hash::from_hex(line.blake3).ok()?))
+    }
+}
+
 /// The record of an unfinished merge.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
     file: Mutex<File>,
     /// Tensors that an earlier run has written, with their hashes.
-    pub(crate) done: HashMap<String, String>,
+    pub(crate) done: HashMap<String, Hash>,
 }
 
 impl Journal {
@@ -52,16 +60,12 @@ impl Journal {
                 _ => return Err(Error::Unfinished { path: folder.to_owned() }),
             }
             // The last line may be cut off.
-            done.extend(
-                lines
-                    .map_while(|line| serde_json::from_str::<Line>(line).ok())
-                    .map(|line| (line.tensor, line.blake3)),
-            );
+            done.extend(lines.map_while(Line::parse));
         }
         // Written anew, so that no cut-off line stands before the next one.
         let mut text = serde_json::to_string(&Head { plan: plan.into() }).expect("JSON") + "\n";
         for (tensor, blake3) in &done {
-            text += &line(tensor, blake3);
+            text += &line(tensor, *blake3);
         }
         let fresh = folder.join(format!("{NAME}.new"));
         std::fs::write(&fresh, text).map_err(Error::io(&fresh))?;
@@ -71,7 +75,7 @@ impl Journal {
     }
 
     /// Records a tensor whose bytes are in their place.
-    pub(crate) fn add(&self, tensor: &str, blake3: &str) -> Result<(), Error> {
+    pub(crate) fn add(&self, tensor: &str, blake3: Hash) -> Result<(), Error> {
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         file.write_all(line(tensor, blake3).as_bytes()).map_err(Error::io(&self.path))
     }
@@ -82,7 +86,7 @@ impl Journal {
     }
 }
 
-fn line(tensor: &str, blake3: &str) -> String {
-    let line = Line { tensor: tensor.into(), blake3: blake3.into() };
+fn line(tensor: &str, blake3: Hash) -> String {
+    let line = Line { tensor: tensor.into(), blake3: blake3.to_hex().to_string() };
     serde_json::to_string(&line).expect("JSON") + "\n"
 }

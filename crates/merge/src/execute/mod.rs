@@ -6,8 +6,10 @@
 
 mod hashes;
 mod journal;
+mod record;
 mod shards;
 mod tensor;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,9 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-pub use hashes::InputHashes;
+use blake3::Hash;
+use hashes::InputHashes;
 use journal::Journal;
 use shards::ShardFile;
+pub use verify::verify;
 
 use crate::checkpoint::Mapped;
 use crate::plan::{Output, Plan};
@@ -51,12 +55,12 @@ pub struct Progress {
 }
 
 /// What a merge did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// The hash of each tensor of the output.
-    pub outputs: BTreeMap<String, String>,
+    pub outputs: BTreeMap<String, Hash>,
     /// The hashes of the inputs' tensors, by the inputs of the plan.
-    pub inputs: Vec<BTreeMap<String, String>>,
+    pub inputs: Vec<BTreeMap<String, Hash>>,
     /// Tensors that an interrupted run had written already.
     pub resumed: usize,
 }
@@ -120,33 +124,32 @@ pub fn execute(
     let total = plan.outputs().iter().map(Output::bytes).sum();
     let done = AtomicU64::new(0);
 
-    let one = |index: usize| -> Result<(String, bool), Error> {
+    let one = |index: usize| -> Result<(Hash, bool), Error> {
         let (output, place) = (&plan.outputs()[index], places[index]);
         let shard = &files[place.file];
         let written = || {
             let start = place.offset as usize;
             hashes::of(&maps[place.file][start..start + output.bytes() as usize])
         };
-        let before = journal.done.get(&output.name);
-        let resumed = before.is_some_and(|hash| *hash == written());
-        let hash = if resumed {
-            before.cloned().unwrap_or_default()
-        } else {
-            tensor::write(output, plan.seed(), shard, place)?;
-            written()
+        let before = journal.done.get(&output.name).copied().filter(|hash| *hash == written());
+        let hash = match before {
+            Some(hash) => hash,
+            None => {
+                tensor::write(output, plan.seed(), shard, place)?;
+                let hash = written();
+                journal.add(&output.name, hash)?;
+                hash
+            }
         };
         input_hashes.add(output);
-        if !resumed {
-            journal.add(&output.name, &hash)?;
-        }
         let now = done.fetch_add(output.bytes(), Ordering::Relaxed) + output.bytes();
         if observe(Progress { done: now, total }) {
-            Ok((hash, resumed))
+            Ok((hash, before.is_some()))
         } else {
             Err(Error::Stopped { path: folder.clone() })
         }
     };
-    let results = on_threads(plan, execution, || -> Result<Vec<(String, bool)>, Error> {
+    let results = on_threads(plan, execution, || -> Result<Vec<(Hash, bool)>, Error> {
         let mut results = Vec::with_capacity(places.len());
         for batch in batches(plan.outputs()) {
             let batch: Result<Vec<_>, Error> = batch.into_par_iter().map(one).collect();
@@ -167,7 +170,7 @@ pub fn execute(
         resumed,
     };
     shards::write_index(&folder, plan.outputs(), &layouts, &places)?;
-    plan.write_companions(&folder, &report)?;
+    record::write(plan, &folder, out, execution, &report)?;
     journal.remove()?;
     sync_folder(&folder)?;
     std::fs::rename(&folder, out).map_err(Error::io(out))?;

@@ -7,12 +7,11 @@ use safetensors::Dtype;
 use serde_json::{Map, Value};
 
 use super::input::Input;
+use super::layers;
 use super::output::Output;
 use super::pieces::Taken;
 use super::vocabulary::{Vocabulary, tokenizer_inputs};
-use super::{Plan, layers};
 use crate::config::MergeConfig;
-use crate::execute::Report;
 use crate::tokenizer::{self, ChatTemplate, Files};
 use crate::{Error, dtype};
 
@@ -100,22 +99,6 @@ impl Companions {
 
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
-    }
-}
-
-impl Plan {
-    /// Writes everything that is not weights.
-    pub(crate) fn write_companions(&self, folder: &Path, report: &Report) -> Result<(), Error> {
-        let _ = report;
-        for (name, bytes) in self.companions().files() {
-            let path = folder.join(name);
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
-            }
-            std::fs::write(&path, bytes).map_err(Error::io(&path))?;
-        }
-        let path = folder.join("mergekit_config.yml");
-        std::fs::write(&path, self.config().to_yaml()).map_err(Error::io(&path))
     }
 }
 

@@ -45,7 +45,8 @@ pub(crate) struct Module {
 }
 
 /// The last parts of the names of stacks.
-const STACKS: [&str; 7] = ["layers", "layer", "h", "block", "blocks", "resblocks", "transformer_blocks"];
+const STACKS: [&str; 7] =
+    ["layers", "layer", "h", "block", "blocks", "resblocks", "transformer_blocks"];
 /// Words of names of what connects a tower with the language model.
 const CONNECTORS: [&str; 3] = ["merger", "projector", "connector"];
 /// mergekit's name for it.
