@@ -67,7 +67,7 @@ fn escape(text: &str) -> String {
     }
     // A label that begins as a numbered list is refused.
     let digits = out.bytes().take_while(u8::is_ascii_digit).count();
-    if digits > 0 && out[digits..].starts_with('.') {
+    if digits > 0 && out[digits..].starts_with(". ") {
         out.replace_range(digits..=digits, "#46;");
     }
     out

@@ -225,11 +225,15 @@ fn width(text: &str, size: f64) -> f64 {
         '·' => 0.4,
         _ => 1.05,
     };
-    text.chars().map(em).sum::<f64>() * size
+    // Names are bold.
+    let weight = if size == NAME { 1.1 } else { 1.0 };
+    text.chars().map(em).sum::<f64>() * size * weight
 }
 
 /// The text, or as much of its start and end as has room.
 fn shortened(text: &str, size: f64, room: f64) -> String {
+    // The room may have come from this width, so rounding is let through.
+    let room = room + 0.01;
     if width(text, size) <= room {
         return text.to_owned();
     }

@@ -86,7 +86,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputRecord {
-    /// The name as the configuration has it, such as `org/name` or `./a+./lora`.
+    /// The name as the configuration has it, in the form `path@revision+lora`.
     pub name: String,
     /// The folder that was read.
     pub path: PathBuf,
