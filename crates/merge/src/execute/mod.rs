@@ -45,6 +45,14 @@ impl Default for Execution {
     }
 }
 
+impl Execution {
+    /// The number of threads that are wanted.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or_else(cores).max(1)
+    }
+}
+
 /// How far a merge is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -78,11 +86,8 @@ pub(crate) fn on_threads<T: Send>(
     execution: &Execution,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, Error> {
-    let wanted = execution
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let needed = |threads| plan.memory(threads);
-    let threads = (1..=wanted.max(1)).rev().find(|threads| needed(*threads) <= execution.memory);
+    let threads = (1..=execution.threads()).rev().find(|threads| needed(*threads) <= execution.memory);
     let Some(threads) = threads else {
         let expected = format!("at least {} bytes for this plan", needed(1));
         return Err(Error::value("memory", execution.memory, expected));

@@ -1,12 +1,14 @@
 //! What a merge costs: bytes, memory, time.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Plan;
 use super::output::{Origin, Output};
+use super::show::bytes;
 use crate::group::BLOCK;
 use crate::methods::block_len;
 use crate::{Error, dtype};
@@ -22,6 +24,17 @@ pub struct Estimate {
     pub memory: u64,
     /// Reading and writing at the speeds that were just seen here.
     pub time: Duration,
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "about {:.1} s, at most {} of memory",
+            self.time.as_secs_f64(),
+            bytes(self.memory)
+        )
+    }
 }
 
 /// Counters that a selection needs: two tables of 2^16 for each input.
