@@ -131,8 +131,10 @@ fn close(tolerance: &str, got: f32, wanted: f32) -> bool {
     match tolerance {
         "bit" => got.to_bits() == wanted.to_bits(),
         "1e-6" => (got - wanted).abs() <= 1e-6 * wanted.abs().max(1.0),
-        // Two steps of bf16.
-        "bf16" => (got - wanted).abs() <= wanted.abs() / 64.0,
+        "bf16" => {
+            let step = f32::from_bits(wanted.abs().to_bits() + (1 << 16)) - wanted.abs();
+            (got - wanted).abs() <= 2.0 * step
+        }
         other => panic!("{other}"),
     }
 }

@@ -11,10 +11,12 @@
 //! to `m` pulls in no direction, and where the `u_i` cancel, `m` begins at the first of them.
 
 use super::gram::{self, Gram};
+use super::karcher_rounded::Rounded;
 use super::parameter::{Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::{Apply, Merge, check};
+use super::{Apply, Merge};
 use crate::Error;
+use crate::dtype::Dtype;
 use crate::group::Group;
 
 /// Closer to the opposite point than this (in radians), rounding decides where an arc leads.
@@ -36,10 +38,11 @@ pub(super) fn method() -> Method {
         .parameter(Parameter::number("tol").or(1e-5))
         .reference("Karcher Mean", "https://arxiv.org/abs/2603.04972")
         .build(|p: &Resolved| {
-            let whole = |n: f64| n >= 0.0 && n <= f64::from(u32::MAX) && n.fract() == 0.0;
-            let max_iter =
-                check::number("max_iter", p.number("max_iter"), whole, "a whole number from 0 on")?;
-            let tol = check::number("tol", p.number("tol"), |tol| tol >= 0.0, "0 or more")?;
+            let max_iter = p.number_within("max_iter", &(0.0..=f64::from(u32::MAX)))?;
+            if max_iter.fract() != 0.0 {
+                return Err(Error::value("max_iter", max_iter, "a whole number"));
+            }
+            let tol = p.number_within("tol", &(0.0..=f64::MAX))?;
             Ok(Karcher { max_iter: max_iter as u32, tol })
         })
 }
@@ -48,6 +51,9 @@ impl Merge for Karcher {
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
         if group.inputs.len() == 1 {
             return Ok(Box::new(|block, y| y.copy_from_slice(&block.inputs[0])));
+        }
+        if group.arithmetic != Dtype::F32 {
+            return Rounded::prepare(group, self.max_iter, self.tol as f32);
         }
         let c: Vec<f32> = self.mean(&Gram::of(group)?).into_iter().map(|c| c as f32).collect();
         Ok(Box::new(move |block, y| gram::combine(y, &c, &block.inputs)))

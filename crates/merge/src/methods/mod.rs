@@ -4,17 +4,19 @@
 //! and is then a function from a block of the inputs to a block of the output. Neither half needs more
 //! memory than a few blocks, whatever the size of the tensor.
 
+mod arcee_fusion;
 mod breadcrumbs;
-mod check;
 mod columns;
 mod dare;
 mod della;
 mod election;
 mod gram;
 mod karcher;
+mod karcher_rounded;
 mod linear;
 mod model_stock;
 mod multislerp;
+mod multislerp_rounded;
 mod nearswap;
 mod nuslerp;
 mod parameter;
@@ -24,6 +26,7 @@ mod passthrough;
 mod ram;
 mod registry;
 mod rescale;
+mod sce;
 mod select;
 mod slerp;
 mod task_arithmetic;
@@ -33,6 +36,7 @@ mod whole;
 
 use std::fmt::Debug;
 
+pub use arcee_fusion::ArceeFusion;
 pub use breadcrumbs::Breadcrumbs;
 pub use dare::Dare;
 pub use della::Della;
@@ -48,6 +52,7 @@ pub use passthrough::Passthrough;
 pub use ram::{Ram, RamPlus};
 pub use registry::{Base, Method, Registry};
 pub use rescale::Rescale;
+pub use sce::Sce;
 pub use select::{Edge, First, edges};
 pub use slerp::Slerp;
 pub use task_arithmetic::TaskArithmetic;

@@ -4,9 +4,10 @@
 //! Jang, Yun, Han 2024, arXiv 2403.19522. With `filter_wise` every row (of the last dimension) has its own
 //! `t`. Where the denominator vanishes, `|1 + (N - 1) cos theta| < 1e-6`, the base stays as it is.
 
-use super::gram::{Gram, subtract_base};
+use super::gram::Gram;
 use super::parameter::{Parameter, Resolved};
 use super::registry::{Base, Method};
+use super::task_vectors::subtract_base;
 use super::{Apply, Merge};
 use crate::group::{Block, Group};
 use crate::{Error, ops};
@@ -41,7 +42,7 @@ impl Merge for ModelStock {
                 subtract_base(group, block);
                 for start in (0..y.len()).step_by(row.max(1)) {
                     let range = start..start + row;
-                    let t = ratio(group, &Gram::of_vectors(&block.inputs, range.clone()));
+                    let t = ratio(group, &Gram::of_vectors(group, &block.inputs, range.clone()));
                     mix(group, t, &mut y[range.clone()], &mut block.base[range]);
                 }
             }));

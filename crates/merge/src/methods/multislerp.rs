@@ -9,10 +9,13 @@
 //! One input is the result as it is, whatever its weight. Where the `w_i u_i` cancel, two inputs are merged
 //! linearly, and more are an error.
 
-use super::gram::{self, Gram, subtract_base};
-use super::parameter::{Parameter, Resolved};
+use super::gram::{self, Gram};
+use super::multislerp_rounded::Rounded;
+use super::parameter::{FINITE, Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::{Apply, Merge, check};
+use super::task_vectors::subtract_base;
+use super::{Apply, Merge};
+use crate::dtype::Dtype;
 use crate::group::Group;
 use crate::{Error, ops};
 
@@ -35,9 +38,9 @@ pub(super) fn method() -> Method {
         .reference("Multi-SLERP", "https://goddard.blog/posts/multislerp-wow-what-a-cool-idea")
         .build(|p: &Resolved| {
             Ok(MultiSlerp {
-                weight: check::finite("weight", p.numbers("weight"))?,
+                weight: p.numbers_within("weight", &FINITE)?,
                 normalize_weights: p.flag("normalize_weights"),
-                eps: check::number("eps", p.number("eps"), |eps| eps >= 0.0, "0 or more")?,
+                eps: p.number_within("eps", &(0.0..=f64::MAX))?,
             })
         })
 }
@@ -48,7 +51,7 @@ impl Merge for MultiSlerp {
     }
 
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
-        check::one_each(group.name, "weight", self.weight.len(), group.inputs.len())?;
+        gram::one_each(group.name, "weight", self.weight.len(), group.inputs.len())?;
         if group.inputs.len() == 1 {
             return Ok(Box::new(|block, y| y.copy_from_slice(&block.inputs[0])));
         }
@@ -64,12 +67,10 @@ impl Merge for MultiSlerp {
                 *w /= sum;
             }
         }
-        let c = self.coefficients(&w, &Gram::of(group)?);
-        let Some(c) = c else {
-            let reason = "the weighted directions of the inputs cancel out (or all are zero), and have no mean; \
-                          expected other weights, or other inputs";
-            return Err(Error::tensor(group.name, reason));
-        };
+        if group.arithmetic != Dtype::F32 {
+            return Rounded::prepare(group, &w, self.eps as f32);
+        }
+        let c = self.coefficients(&w, &Gram::of(group)?).ok_or_else(|| no_mean(group))?;
         let c: Vec<f32> = c.into_iter().map(|c| c as f32).collect();
         Ok(Box::new(move |block, y| {
             subtract_base(group, block);
@@ -79,6 +80,12 @@ impl Merge for MultiSlerp {
             }
         }))
     }
+}
+
+pub(super) fn no_mean(group: &Group<'_>) -> Error {
+    let reason = "the weighted directions of the inputs cancel out (or all are zero) and have no mean, \
+                  expected other weights or inputs";
+    Error::tensor(group.name, reason)
 }
 
 impl MultiSlerp {

@@ -4,9 +4,10 @@
 //! within `t` of each other the result is the other model's, and it moves by about `t` where they are not.
 //! The distance is at least `1e-6`. A negative `t` is the base.
 
-use super::parameter::{Parameter, Resolved};
+use super::gram::one_each;
+use super::parameter::{FINITE, Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::{Apply, Merge, check};
+use super::{Apply, Merge};
 use crate::group::Group;
 use crate::{Error, ops};
 
@@ -24,14 +25,12 @@ pub(super) fn method() -> Method {
     Method::new("nearswap", Base::Required, 1..=1)
         .parameter(Parameter::number("t"))
         .reference("NearSwap", "https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001")
-        .build(|p: &Resolved| {
-            Ok(NearSwap { t: check::number("t", p.number("t"), |_| true, "a finite number")? })
-        })
+        .build(|p: &Resolved| Ok(NearSwap { t: p.number_within("t", &FINITE)? }))
 }
 
 impl Merge for NearSwap {
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
-        check::one_each(group.name, "t", 1, group.inputs.len())?;
+        one_each(group.name, "t", 1, group.inputs.len())?;
         let (t, near) = (self.t as f32, group.rounded(NEAR));
         Ok(Box::new(move |block, y| {
             let (b, x) = (&mut block.base, &mut block.inputs[0]);

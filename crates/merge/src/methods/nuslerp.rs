@@ -6,10 +6,11 @@
 //! `t` is one half where the sum of the weights vanishes. Where the cosine is 1 or -1 in f32, it is linear:
 //! `(1 - t) v_1 + t v_2`.
 
-use super::gram::{Gram, subtract_base};
-use super::parameter::{Parameter, Resolved};
+use super::gram::{Gram, dot, one_each};
+use super::parameter::{FINITE, Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::{Apply, Merge, check, columns};
+use super::task_vectors::subtract_base;
+use super::{Apply, Merge, columns};
 use crate::dtype::Dtype;
 use crate::group::{Block, Group};
 use crate::{Error, ops};
@@ -40,7 +41,7 @@ pub(super) fn method() -> Method {
         .parameter(Parameter::flag("nuslerp_row_wise", false))
         .reference("NuSLERP", "https://github.com/arcee-ai/mergekit")
         .build(|p: &Resolved| {
-            let weight = check::finite("weight", p.numbers("weight"))?;
+            let weight = p.numbers_within("weight", &FINITE)?;
             let found = weight.len();
             let weight = weight
                 .try_into()
@@ -56,7 +57,7 @@ impl Merge for NuSlerp {
     }
 
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
-        check::one_each(group.name, "weight", 2, group.inputs.len())?;
+        one_each(group.name, "weight", 2, group.inputs.len())?;
         if self.by_rows() {
             return Ok(self.along_rows(group));
         }
@@ -128,25 +129,26 @@ impl NuSlerp {
                 ops::add_products(ab, v1, v2);
             }
         });
-        let norms =
-            [aa, bb].map(|sums| sums.into_iter().map(|sum| norm(group, sum)).collect::<Vec<_>>());
+        let norms = [aa, bb]
+            .map(|sums| sums.into_iter().map(|sum| norm(group, sum) as f32).collect::<Vec<_>>());
         if group.arithmetic == Dtype::F32 {
             for (ab, (a, b)) in ab.iter_mut().zip(norms[0].iter().zip(&norms[1])) {
-                *ab = *ab / a / b;
+                *ab = *ab / f64::from(*a) / f64::from(*b);
             }
         } else {
             [ab] = columns::sums(group, |block, range, [ab]| {
                 subtract_base(group, block);
                 let [v1, v2] = pair(block);
-                for (place, (v1, v2)) in v1.iter_mut().zip(v2.iter_mut()).enumerate() {
-                    let column = range.start + place % range.len();
-                    let norms = [norms[0][column], norms[1][column]];
-                    ab[place % range.len()] += dot_of_units(
-                        group,
-                        norms,
-                        std::slice::from_mut(v1),
-                        std::slice::from_mut(v2),
-                    );
+                for (v1, v2) in v1.chunks_mut(range.len()).zip(v2.chunks_mut(range.len())) {
+                    for (v, norms) in [&mut *v1, &mut *v2].into_iter().zip(&norms) {
+                        ops::divide_by(v, &norms[range.clone()]);
+                        group.round(v);
+                    }
+                    ops::scale_each(v1, v2);
+                    group.round(v1);
+                    for (sum, product) in ab.iter_mut().zip(v1) {
+                        *sum += f64::from(*product);
+                    }
                 }
             });
         }
@@ -167,7 +169,7 @@ impl NuSlerp {
                     let (now, later) = rest.split_at_mut(rest.len().min(values.len() - column));
                     let values = &values[column..column + now.len()];
                     if which == 2 {
-                        ops::divide_each(now, values);
+                        ops::divide_by(now, values);
                     } else {
                         ops::scale_each(now, values);
                     }
@@ -211,9 +213,7 @@ fn dot_of_units(group: &Group<'_>, norms: [f64; 2], v1: &mut [f32], v2: &mut [f3
     group.round(v1);
     ops::divide(v2, norms[1] as f32);
     group.round(v2);
-    ops::scale_each(v1, v2);
-    group.round(v1);
-    v1.iter().map(|product| f64::from(*product)).sum()
+    dot(group, v1, v2)
 }
 
 fn by(which: usize, x: &mut [f32], arc: Arc) {

@@ -176,6 +176,8 @@ fn within(key: String, value: f64, range: &RangeInclusive<f64>) -> Result<f64, E
     }
     let expected = if *range == FINITE {
         "a finite number".into()
+    } else if *range.end() == f64::MAX {
+        format!("a number from {} on", range.start())
     } else {
         format!("a number from {} to {}", range.start(), range.end())
     };

@@ -2,9 +2,10 @@
 //!
 //! What merges of slices are made of (mergekit's).
 
-use super::parameter::{Parameter, Resolved};
+use super::gram::one_each;
+use super::parameter::{FINITE, Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::{Apply, Merge, check};
+use super::{Apply, Merge};
 use crate::group::Group;
 use crate::{Error, ops};
 
@@ -20,7 +21,7 @@ pub(super) fn method() -> Method {
         .parameter(Parameter::number("scale").per_input().or(1.0))
         .reference("Passthrough", "https://github.com/arcee-ai/mergekit")
         .build(|p: &Resolved| {
-            let scale = check::finite("scale", p.numbers("scale"))?;
+            let scale = p.numbers_within("scale", &FINITE)?;
             match scale[..] {
                 [scale] => Ok(Passthrough { scale }),
                 _ => Err(Error::value(
@@ -38,7 +39,7 @@ impl Merge for Passthrough {
     }
 
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
-        check::one_each(group.name, "scale", 1, group.inputs.len())?;
+        one_each(group.name, "scale", 1, group.inputs.len())?;
         Ok(Box::new(move |block, y| ops::scaled(y, self.scale as f32, &block.inputs[0])))
     }
 }

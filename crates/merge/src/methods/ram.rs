@@ -6,10 +6,10 @@
 //! `l_i = 1 + r clip(s_i / u_i, 0, alpha)`, `s_i` and `u_i` the counts of the model's shared and own changes,
 //! here of each tensor (`ramplus_tl`).
 
-use super::gram::subtract_base;
-use super::parameter::{Parameter, Resolved};
+use super::parameter::{FINITE, Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::{Apply, Merge, check};
+use super::task_vectors::subtract_base;
+use super::{Apply, Merge};
 
 use crate::group::{Block, Group};
 use crate::{Error, ops};
@@ -49,14 +49,14 @@ pub(super) fn plus_method() -> Method {
             "https://arxiv.org/abs/2601.13572",
         )
         .build(|p: &Resolved| {
-            let r = check::number("r", p.number("r"), |_| true, "a finite number")?;
-            let alpha = check::number("alpha", p.number("alpha"), |a| a >= 0.0, "0 or more")?;
+            let r = p.number_within("r", &FINITE)?;
+            let alpha = p.number_within("alpha", &(0.0..=f64::MAX))?;
             Ok(RamPlus { r, alpha, epsilon: epsilon(p)? })
         })
 }
 
 fn epsilon(p: &Resolved) -> Result<f64, Error> {
-    check::number("epsilon", p.number("epsilon"), |epsilon| epsilon >= 0.0, "0 or more")
+    p.number_within("epsilon", &(0.0..=f64::MAX))
 }
 
 impl Merge for Ram {

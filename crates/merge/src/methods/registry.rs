@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::parameter::{Parameter, Resolved};
 use super::{
-    Merge, breadcrumbs, dare, della, karcher, linear, model_stock, multislerp, nearswap, nuslerp,
-    passthrough, ram, slerp, task_arithmetic, ties,
+    Merge, arcee_fusion, breadcrumbs, dare, della, karcher, linear, model_stock, multislerp,
+    nearswap, nuslerp, passthrough, ram, sce, slerp, task_arithmetic, ties,
 };
 use crate::Error;
 
@@ -118,6 +118,16 @@ impl Default for Registry {
         Self(vec![
             linear::method(),
             slerp::method(),
+            nuslerp::method(),
+            multislerp::method(),
+            karcher::method(),
+            model_stock::method(),
+            sce::method(),
+            ram::method(),
+            ram::plus_method(),
+            nearswap::method(),
+            arcee_fusion::method(),
+            passthrough::method(),
             task_arithmetic::method(),
             ties::method(),
             dare::linear(),
@@ -126,14 +136,6 @@ impl Default for Registry {
             della::ties(),
             breadcrumbs::linear(),
             breadcrumbs::ties(),
-            nuslerp::method(),
-            multislerp::method(),
-            karcher::method(),
-            model_stock::method(),
-            ram::method(),
-            ram::plus_method(),
-            nearswap::method(),
-            passthrough::method(),
         ])
     }
 }

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 
 use super::task_vectors::subtract_base;
 use crate::Error;
-use crate::group::Group;
+use crate::group::{Block, Group};
 
 /// Counts of the upper bits: exponent and 7 bits of the mantissa.
 const UPPER: usize = 1 << 15;
@@ -63,6 +63,15 @@ impl Edge {
 /// # Errors
 /// [`Error::Tensor`] if a delta is infinite or no number.
 pub fn edges(group: &Group<'_>, questions: &[(usize, First)]) -> Result<Vec<Edge>, Error> {
+    edges_of(group, |block| subtract_base(group, block), questions)
+}
+
+/// As [`edges`], for other values than the deltas: those that `values` puts in place of the inputs.
+pub(super) fn edges_of(
+    group: &Group<'_>,
+    values: impl Fn(&mut Block) + Sync,
+    questions: &[(usize, First)],
+) -> Result<Vec<Edge>, Error> {
     let n = group.numel();
     let trivial = |first: First| match first {
         First::Smallest(0) => Some(Edge::BOTTOM),
@@ -73,13 +82,17 @@ pub fn edges(group: &Group<'_>, questions: &[(usize, First)]) -> Result<Vec<Edge
     };
     let open: Vec<(usize, First)> =
         questions.iter().copied().filter(|(_, first)| trivial(*first).is_none()).collect();
-    let mut found = search(group, &open)?.into_iter();
+    let mut found = search(group, &values, &open)?.into_iter();
     let answers =
         questions.iter().filter_map(|(_, first)| trivial(*first).or_else(|| found.next()));
     Ok(answers.collect())
 }
 
-fn search(group: &Group<'_>, questions: &[(usize, First)]) -> Result<Vec<Edge>, Error> {
+fn search(
+    group: &Group<'_>,
+    values: &(impl Fn(&mut Block) + Sync),
+    questions: &[(usize, First)],
+) -> Result<Vec<Edge>, Error> {
     if questions.is_empty() {
         return Ok(Vec::new());
     }
@@ -97,7 +110,7 @@ fn search(group: &Group<'_>, questions: &[(usize, First)]) -> Result<Vec<Edge>, 
     inputs.sort_unstable();
     inputs.dedup();
     let counts = group.count(inputs.len() * UPPER, |block, counts| {
-        subtract_base(group, block);
+        values(block);
         for (input, counts) in inputs.iter().zip(counts.as_chunks_mut().0) {
             count_upper(&block.inputs[*input], counts);
         }
@@ -126,7 +139,7 @@ fn search(group: &Group<'_>, questions: &[(usize, First)]) -> Result<Vec<Edge>, 
         Vec::new()
     } else {
         group.count(questions.len() * LOWER, |block, counts| {
-            subtract_base(group, block);
+            values(block);
             let tables = counts.as_chunks_mut().0;
             for (((input, _), upper), counts) in questions.iter().zip(&upper).zip(tables) {
                 count_lower(&block.inputs[*input], upper.bucket, counts);
@@ -153,7 +166,7 @@ fn search(group: &Group<'_>, questions: &[(usize, First)]) -> Result<Vec<Edge>, 
             ties.push(Tie { question, input: *input, size, wanted });
         }
     }
-    for (tie, place) in ties.iter().zip(places(group, &ties)) {
+    for (tie, place) in ties.iter().zip(places(group, values, &ties)) {
         edges[tie.question].place = place;
     }
     Ok(edges)
@@ -168,12 +181,12 @@ struct Tie {
 }
 
 /// The place behind the last wanted one of the equal sizes.
-fn places(group: &Group<'_>, ties: &[Tie]) -> Vec<usize> {
+fn places(group: &Group<'_>, values: &(impl Fn(&mut Block) + Sync), ties: &[Tie]) -> Vec<usize> {
     if ties.is_empty() {
         return Vec::new();
     }
     let counts = group.map(|block| {
-        subtract_base(group, block);
+        values(block);
         ties.iter().map(|tie| count_equal(&block.inputs[tie.input], tie.size)).collect::<Vec<_>>()
     });
     let mut block = group.buffers();
@@ -186,7 +199,7 @@ fn places(group: &Group<'_>, ties: &[Tie]) -> Vec<usize> {
             reached
         });
         group.read(last.unwrap_or_default(), &mut block);
-        subtract_base(group, &mut block);
+        values(&mut block);
         let sizes = block.inputs[tie.input].iter().map(|d| d.abs().to_bits());
         let mut equal = sizes.enumerate().filter(|(_, size)| *size == tie.size);
         equal.nth(wanted as usize - 1).map_or(group.numel(), |(at, _)| block.start + at + 1)
