@@ -99,9 +99,9 @@ fn method(name: &str) -> String {
 
 /// A model in Markdown, linked if it is on the hub.
 fn model(input: &InputRecord, hub: &[String]) -> String {
-    let one = |name: &str| match hub.iter().any(|known| known == name) {
-        true => format!("[{name}](https://huggingface.co/{name})"),
-        false => code(name),
+    let one = |name: &str| {
+        let known = hub.iter().any(|known| known == name);
+        if known { format!("[{name}](https://huggingface.co/{name})") } else { code(name) }
     };
     let (model, lora) = parts(input);
     let mut text = one(model);

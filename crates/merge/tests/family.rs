@@ -75,53 +75,60 @@ fn links(tree: &Tree, name: &str) -> Vec<(String, Link)> {
     parents.map(|edge| (tree.nodes[edge.parent].name.clone(), edge.link)).collect()
 }
 
+const BASE: Model = Model { base: true, weight: None };
+const NONE: Model = Model { base: false, weight: None };
+const PLAIN: Shared = Shared { t: None, lambda: None, normalize: None };
+
+const fn with(weight: f64) -> Model {
+    Model { base: false, weight: Some(weight) }
+}
+
+/// Method, models, parameters, shares, and whether they are equal for want of better.
+type Case = (&'static str, &'static [Model], Shared, &'static [f64], bool);
+
 #[test]
 fn shares_by_method() {
-    let base = Model { base: true, weight: None };
-    let with = |weight| Model { base: false, weight: Some(weight) };
-    let none = Model { base: false, weight: None };
-    let plain = Shared::default();
-    let cases: &[(&str, &[Model], Shared, &[f64], bool)] = &[
-        ("linear", &[with(1.0), with(3.0)], plain, &[0.25, 0.75], false),
-        ("linear", &[with(1.0), with(-1.0)], plain, &[0.5, 0.5], false),
-        ("linear", &[with(0.0), with(0.0)], plain, &[0.5, 0.5], true),
-        ("linear", &[with(1.0), none], plain, &[0.5, 0.5], true),
-        ("linear", &[with(2.0)], plain, &[1.0], false),
+    const CASES: &[Case] = &[
+        ("linear", &[with(1.0), with(3.0)], PLAIN, &[0.25, 0.75], false),
+        ("linear", &[with(1.0), with(-1.0)], PLAIN, &[0.5, 0.5], false),
+        ("linear", &[with(0.0), with(0.0)], PLAIN, &[0.5, 0.5], true),
+        ("linear", &[with(1.0), NONE], PLAIN, &[0.5, 0.5], true),
+        ("linear", &[with(2.0)], PLAIN, &[1.0], false),
         // y = b + 0.3 (x - b).
-        ("task_arithmetic", &[base, with(0.3)], plain, &[0.7, 0.3], false),
+        ("task_arithmetic", &[BASE, with(0.3)], PLAIN, &[0.7, 0.3], false),
         // y = x1 + x2 - b: the base is only taken away.
-        ("task_arithmetic", &[base, with(1.0), with(1.0)], plain, &[0.0, 0.5, 0.5], false),
+        ("task_arithmetic", &[BASE, with(1.0), with(1.0)], PLAIN, &[0.0, 0.5, 0.5], false),
         // y = b - 0.5 (x - b) = 1.5 b - 0.5 x.
-        ("task_arithmetic", &[base, with(-0.5)], plain, &[0.75, 0.25], false),
+        ("task_arithmetic", &[BASE, with(-0.5)], PLAIN, &[0.75, 0.25], false),
         // Normalised by default, lambda 0.8.
         (
             "ties",
-            &[with(1.0), base, with(3.0)],
-            Shared { lambda: Some(0.8), ..plain },
+            &[with(1.0), BASE, with(3.0)],
+            Shared { lambda: Some(0.8), ..PLAIN },
             &[0.2, 0.2, 0.6],
             false,
         ),
         (
             "ties",
-            &[base, with(0.25), with(0.25)],
-            Shared { normalize: Some(false), ..plain },
+            &[BASE, with(0.25), with(0.25)],
+            Shared { normalize: Some(false), ..PLAIN },
             &[0.5, 0.25, 0.25],
             false,
         ),
-        ("dare_ties", &[base, with(0.25), with(0.25)], plain, &[0.5, 0.25, 0.25], false),
-        ("della", &[base, with(0.25), with(0.25)], plain, &[0.0, 0.5, 0.5], false),
-        ("slerp", &[with(1.0), base], Shared { t: Some(0.25), ..plain }, &[0.25, 0.75], false),
-        ("slerp", &[none, base], plain, &[0.5, 0.5], true),
-        ("nuslerp", &[base, with(1.0), with(3.0)], plain, &[0.0, 0.25, 0.75], false),
-        ("karcher", &[none, none], plain, &[0.5, 0.5], false),
-        ("sce", &[base, none, none], plain, &[0.0, 0.5, 0.5], true),
-        ("model_stock", &[base, none, none], plain, &[1.0 / 3.0; 3], true),
-        ("passthrough", &[none], plain, &[1.0], false),
-        ("anybodys", &[base, none], plain, &[0.5, 0.5], true),
-        ("sce", &[base], plain, &[1.0], false),
-        ("linear", &[], plain, &[], false),
+        ("dare_ties", &[BASE, with(0.25), with(0.25)], PLAIN, &[0.5, 0.25, 0.25], false),
+        ("della", &[BASE, with(0.25), with(0.25)], PLAIN, &[0.0, 0.5, 0.5], false),
+        ("slerp", &[with(1.0), BASE], Shared { t: Some(0.25), ..PLAIN }, &[0.25, 0.75], false),
+        ("slerp", &[NONE, BASE], PLAIN, &[0.5, 0.5], true),
+        ("nuslerp", &[BASE, with(1.0), with(3.0)], PLAIN, &[0.0, 0.25, 0.75], false),
+        ("karcher", &[NONE, NONE], PLAIN, &[0.5, 0.5], false),
+        ("sce", &[BASE, NONE, NONE], PLAIN, &[0.0, 0.5, 0.5], true),
+        ("model_stock", &[BASE, NONE, NONE], PLAIN, &[1.0 / 3.0; 3], true),
+        ("passthrough", &[NONE], PLAIN, &[1.0], false),
+        ("anybodys", &[BASE, NONE], PLAIN, &[0.5, 0.5], true),
+        ("sce", &[BASE], PLAIN, &[1.0], false),
+        ("linear", &[], PLAIN, &[], false),
     ];
-    for (method, models, shared, expected, equal) in cases {
+    for (method, models, shared, expected, equal) in CASES {
         let (found, told) = of_tensor(method, models, *shared);
         assert_eq!(found.len(), expected.len());
         let near = found.iter().zip(*expected).all(|(a, b)| (a - b).abs() < 1e-12);
@@ -325,7 +332,7 @@ fn what_cannot_be_told_is_noted() {
             .starts_with(&format!("unreadable: {}: EOF while parsing", at("broken/merge.json")))
     );
     assert!(notes[5].starts_with(&format!("unreadable: {}: front matter", at("worse/README.md"))));
-    assert!(matches!(tree.notes.iter().find(|n| matches!(n, Note::Copy { .. })), Some(_)));
+    assert_eq!(tree.notes.iter().filter(|note| matches!(note, Note::Copy { .. })).count(), 2);
     check(&tree, "o", &[("x (earlier)", 0.5), ("n", 0.5), ("x", 0.25), ("y", 0.25)]);
     assert_eq!(tree.nodes[node(&tree, "worse")].kind, Kind::Unknown);
     // Equal names have a part of their path.

@@ -68,7 +68,7 @@ pub fn svg(tree: &Tree) -> String {
             escape(&title),
             path(line),
             x - 10.0,
-            y - 4.0,
+            y - 5.0,
             escape(text)
         );
     }
