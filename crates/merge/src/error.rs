@@ -105,6 +105,32 @@ pub enum Error {
         /// What was found, and what was expected.
         reason: String,
     },
+    /// The file of a search is broken, in use, or of another search.
+    #[error("{path}: {reason}", path = .path.display())]
+    Store {
+        /// The SQLite file.
+        path: PathBuf,
+        /// What is there, and what was expected.
+        reason: String,
+    },
+    /// No trial of a generation has a score, so a search cannot go on.
+    #[error("all of the trials {first} to {last} failed; trial {first}: {error}")]
+    AllFailed {
+        /// The first trial of the generation.
+        first: usize,
+        /// The last one.
+        last: usize,
+        /// The error of the first.
+        error: String,
+    },
+    /// The caller's evaluation of a configuration failed.
+    #[error("scores of {what}: {reason}")]
+    Evaluation {
+        /// Which configuration.
+        what: String,
+        /// The caller's error, or what is wrong with the scores.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -124,6 +150,10 @@ impl Error {
 
     pub(crate) fn tensor(tensor: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Tensor { tensor: tensor.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn store(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::Store { path: path.as_ref().to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn value(

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod adapter;
 pub mod card;
 mod checkpoint;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod methods;
 pub mod ops;
 pub mod philox;
 pub mod plan;
+pub mod search;
 mod source;
 pub mod tokenizer;
 
