@@ -1,7 +1,7 @@
 //! The percentile bootstrap of a mean (B. Efron and R. Tibshirani, "An Introduction to the
 //! Bootstrap", 1993, chapter 13).
 //!
-//! The gains d_i = a_i - b_i of two configurations on the same items are drawn again with
+//! The gains `d_i = a_i - b_i` of two configurations on the same items are drawn again with
 //! replacement, n of n, and averaged; the interval is between the α/2 and 1 - α/2 quantiles of the
 //! averages, interpolated as numpy does. For few items (below 30, say) it is too narrow.
 
@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(quantile(&sorted, 1.0), 10.0);
     }
 
-    /// Two items: the mean is d_1, d_2 or their middle, with chances 1/4, 1/4 and 1/2.
+    /// Two items: the mean is the first, the second or their middle, with chances 1/4, 1/4 and 1/2.
     #[test]
     fn two_items_by_hand() {
         assert_eq!(interval(&[0.0, 1.0], 0.95, 1), (0.0, 1.0));

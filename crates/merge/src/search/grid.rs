@@ -25,7 +25,7 @@ impl Grid {
             return Err(Error::value("levels", levels, "at least 2, the ends of a range"));
         }
         let counts = space.numbers().iter().map(|number| count(number.domain(), levels));
-        let points = counts.clone().try_fold(1u128, |points, more| points.checked_mul(more));
+        let points = counts.clone().try_fold(1u128, u128::checked_mul);
         if points.is_none_or(|points| points > MAX_POINTS) {
             let each = counts.map(|count| count.to_string()).collect::<Vec<_>>().join(" × ");
             let found = match points {

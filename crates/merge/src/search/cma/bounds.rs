@@ -3,7 +3,7 @@
 //! penalty.
 //!
 //! The map is pycma's `BoundTransform` (linear and quadratic, periodic): with margins
-//! a_l = min((u - l)/2, max(1, |l|)/20) and a_u likewise,
+//! `a_l = min((u - l)/2, max(1, |l|)/20)` and `a_u` likewise,
 //!
 //! ```text
 //! y = x                                 l + a_l <= x <= u - a_u
@@ -11,7 +11,7 @@
 //! y = u - (x - (u + a_u))² / (4 a_u)    u - a_u <= x <= u + a_u
 //! ```
 //!
-//! and beyond `[l - a_l, u + a_u]` mirrored at the ends, with period 2 (u - l + a_l + a_u). It has a
+//! and beyond `[l - a_l, u + a_u]` mirrored at the ends, with period `2 (u - l + a_l + a_u)`. It has a
 //! continuous slope, is the identity over 90 % of a unit range, and reaches the bounds themselves.
 
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,14 @@
 //! Eigenvalues and eigenvectors of a symmetric matrix by Jacobi's rotations.
 //!
-//! One rotation makes one pair of entries off the diagonal zero: with θ = (a_qq - a_pp) / (2 a_pq),
-//! t = sign(θ) / (|θ| + √(θ² + 1)), c = 1 / √(t² + 1), s = t c (Golub and Van Loan, "Matrix
-//! Computations", section 8.5). Sweeps over all pairs end when nothing is left off the diagonal;
-//! that takes 6 to 10 sweeps of n³ operations, and small eigenvalues keep their relative precision.
+//! One rotation makes one pair of entries off the diagonal zero (Golub and Van Loan, "Matrix
+//! Computations", section 8.5):
+//!
+//! ```text
+//! θ = (a_qq - a_pp) / (2 a_pq),  t = sign(θ) / (|θ| + √(θ² + 1)),  c = 1 / √(t² + 1),  s = t c
+//! ```
+//!
+//! Sweeps over all pairs, of the order of n³ operations each, end when nothing is left off the
+//! diagonal; small eigenvalues of a positive definite matrix keep their relative precision.
 
 /// Eigenvalues, and the eigenvectors as the rows of an n × n matrix.
 #[derive(Clone, Debug)]
@@ -39,7 +44,7 @@ pub(crate) fn symmetric(a: &[f64], n: usize) -> Option<Eigen> {
     Some(Eigen { values: (0..n).map(|i| a[i * n + i]).collect(), vectors })
 }
 
-/// Makes a_pq zero; false when it already counts for nothing beside its diagonal.
+/// Makes `a_pq` zero; false when it already counts for nothing beside its diagonal.
 fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) -> bool {
     let (a_pp, a_qq, a_pq) = (a[p * n + p], a[q * n + q], a[p * n + q]);
     if a_pq.abs() <= f64::EPSILON * 0.5 * (a_pp.abs() * a_qq.abs()).sqrt() {
@@ -49,11 +54,11 @@ fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) -> b
     let t = theta.signum() / (theta.abs() + theta.hypot(1.0));
     let c = 1.0 / t.hypot(1.0);
     let s = t * c;
-    for k in 0..n {
-        let (x, y) = (a[p * n + k], a[q * n + k]);
-        (a[p * n + k], a[q * n + k]) = (c * x - s * y, s * x + c * y);
-        let (x, y) = (vectors[p * n + k], vectors[q * n + k]);
-        (vectors[p * n + k], vectors[q * n + k]) = (c * x - s * y, s * x + c * y);
+    for rows in [&mut *a, vectors] {
+        let (above, below) = rows.split_at_mut(q * n);
+        for (x, y) in above[p * n..(p + 1) * n].iter_mut().zip(&mut below[..n]) {
+            (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
+        }
     }
     // The columns are the rows again, but for the corner, which turns twice.
     for k in (0..n).filter(|k| *k != p && *k != q) {
@@ -68,7 +73,7 @@ fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) -> b
 }
 
 impl Eigen {
-    /// The symmetric root: Σ √λ_i b_i b_iᵀ.
+    /// The symmetric root: `Σ √λ_i b_i b_iᵀ`.
     pub(crate) fn root(&self) -> Vec<f64> {
         let n = self.values.len();
         let mut root = vec![0.0; n * n];

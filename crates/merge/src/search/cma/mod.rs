@@ -1,4 +1,4 @@
-//! CMA-ES: the (μ/μ_w, λ) evolution strategy with covariance matrix adaptation, active (negative)
+//! CMA-ES: the `(μ/μ_w, λ)` evolution strategy with covariance matrix adaptation, active (negative)
 //! weights and cumulative step-size adaptation, as an optimiser that asks and is told.
 //!
 //! One generation, from N. Hansen, "The CMA Evolution Strategy: A Tutorial" (arXiv 1604.00772),
@@ -16,10 +16,10 @@
 //! σ   <- σ exp(min(1, c_σ/d_σ (|p_σ| / E‖N(0, I)‖ - 1)))
 //! ```
 //!
-//! C^½ is the symmetric root, so that C^-½ y_i = z_i and a turned problem with turned z gives the
+//! C^½ is the symmetric root, so that `C^-½ y_i = z_i` and a turned problem with turned z gives the
 //! turned search. Only the ranks of the scores count. Against pycma 4.5: no mirrored sampling below
-//! λ = 6 (one number), no diagonal acceleration, no resampling at flat scores; and a score that is
-//! not finite ranks last, where pycma gives NaN the median.
+//! λ = 6 (for one number), and a score that is not finite ranks last, where pycma gives NaN the
+//! median.
 
 mod bounds;
 mod eigen;
@@ -198,7 +198,8 @@ impl Cma {
         let mut scores: Vec<Option<f64>> = vec![None; lambda];
         let asked: Vec<Point> = z.iter().map(|z| self.candidate(z)).collect();
         for (told, (point, score)) in scored.iter().enumerate() {
-            let place = (0..lambda).find(|i| scores[*i].is_none() && asked[*i] == *point);
+            let places = (told.min(lambda)..lambda).chain(0..told.min(lambda));
+            let place = { places }.find(|i| scores[*i].is_none() && asked[*i] == *point);
             let Some(place) = place else {
                 let expected = format!("one of the {lambda} candidates of this generation, once");
                 return Err(Error::value(format!("told[{told}]"), format!("{point:?}"), expected));

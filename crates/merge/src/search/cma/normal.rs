@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 /// `count` numbers of N(0, 1): the same for the same seed and generation, so that a search that is
-/// opened again needs no other state (Box and Muller's transform of ChaCha8).
+/// opened again needs no other state (Box and Muller's transform of `ChaCha8`).
 pub(crate) fn normals(seed: u64, generation: u64, count: usize) -> Vec<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(generation);

@@ -1,6 +1,6 @@
 //! The strategy parameters of CMA-ES and their defaults.
 //!
-//! With n numbers, λ candidates and μ_eff = 1 / Σ w_i² over the positive weights (Hansen, "The CMA
+//! With n numbers, λ candidates and `μ_eff = 1 / Σ w_i²` over the positive weights (Hansen, "The CMA
 //! Evolution Strategy: A Tutorial", arXiv 1604.00772, table 1):
 //!
 //! ```text
@@ -13,8 +13,8 @@
 //! d_σ  = 1 + 2 max(0, √((μ_eff - 1) / (n + 1)) - 1) + c_σ
 //! ```
 //!
-//! λ/6, the offset 1/4 and c_σ are those of pycma 4.5, where the tutorial has 1, 0 (1/4 since its
-//! revision of 2023) and `(μ_eff + 2) / (n + μ_eff + 5)`.
+//! The factor `min(1, λ/6)` and `c_σ` are those of pycma 4.5, where the tutorial has 1 and
+//! `(μ_eff + 2) / (n + μ_eff + 5)`.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct Parameters {
     pub lambda: usize,
     /// How many of them have a positive weight, μ.
     pub mu: usize,
-    /// The effective number of parents, μ_eff.
+    /// The effective number of parents, `μ_eff`.
     pub mu_eff: f64,
     /// λ weights from the best to the worst: the positive ones sum to 1, the others push the
     /// covariance away from what was bad.
@@ -40,7 +40,7 @@ pub struct Parameters {
     pub c_s: f64,
     /// Damping of the step size.
     pub d_s: f64,
-    /// E‖N(0, I)‖ ≈ √n (1 - 1/(4n) + 1/(21n²)).
+    /// E‖N(0, I)‖ = √2 Γ((n + 1)/2) / Γ(n/2).
     pub chi_n: f64,
 }
 
@@ -57,7 +57,7 @@ impl Parameters {
         let mut weights: Vec<f64> = (1..=lambda).map(|i| middle - (i as f64).ln()).collect();
         let mu = weights.iter().filter(|w| **w > 0.0).count();
         let total: f64 = weights[..mu].iter().sum();
-        weights[..mu].iter_mut().for_each(|w| *w /= total);
+        scale(&mut weights[..mu], 1.0 / total);
         let mu_eff = effective(&weights[..mu]);
 
         let c_c = (4.0 + mu_eff / size) / (size + 4.0 + 2.0 * mu_eff / size);
@@ -68,21 +68,55 @@ impl Parameters {
         let d_s = 1.0 + 2.0 * (((mu_eff - 1.0) / (size + 1.0)).sqrt() - 1.0).max(0.0) + c_s;
 
         // The sum of the negative ones: no decay of C, not stronger than their effective number
-        // allows, and C stays positive definite (tutorial, equations 50 to 53).
+        // allows, and C stays positive definite.
         let bad = &mut weights[mu..];
         let mu_bad = effective(bad);
         let sum = (1.0 + c_1 / c_mu)
             .min(1.0 + 2.0 * mu_bad / (mu_eff + 2.0))
             .min((1.0 - c_1 - c_mu) / (size * c_mu));
         let total: f64 = bad.iter().sum();
-        bad.iter_mut().for_each(|w| *w *= -sum / total);
+        scale(bad, -sum / total);
 
-        let chi_n = size.sqrt() * (1.0 - 1.0 / (4.0 * size) + 1.0 / (21.0 * size * size));
+        let chi_n = mean_length(n);
         Self { lambda, mu, mu_eff, weights, c_c, c_1, c_mu, c_s, d_s, chi_n }
+    }
+}
+
+fn scale(weights: &mut [f64], by: f64) {
+    for w in weights {
+        *w *= by;
     }
 }
 
 /// (Σ w)² / Σ w².
 fn effective(weights: &[f64]) -> f64 {
     weights.iter().sum::<f64>().powi(2) / weights.iter().map(|w| w * w).sum::<f64>()
+}
+
+/// E‖N(0, I)‖ of n numbers: √(2/π) for one, √(π/2) for two, and (n - 1)/(n - 2) times that of n - 2.
+fn mean_length(n: usize) -> f64 {
+    use std::f64::consts::{FRAC_2_PI, FRAC_PI_2};
+    let first: f64 = if n % 2 == 1 { FRAC_2_PI.sqrt() } else { FRAC_PI_2.sqrt() };
+    let more = (n % 2 + 2..=n).filter(|k| k % 2 == n % 2 && *k > 2);
+    more.fold(first, |length, k| length * (k - 1) as f64 / (k - 2) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// √n (1 - 1/(4n) + 1/(32n²) + ...), and the first ones by hand.
+    #[test]
+    fn mean_lengths() {
+        let pi = std::f64::consts::PI;
+        let hand = [(2.0 / pi).sqrt(), (pi / 2.0).sqrt(), 2.0 * (2.0 / pi).sqrt()];
+        for (n, wanted) in (1..).zip(hand) {
+            assert!((mean_length(n) - wanted).abs() < 1e-15);
+        }
+        for n in [50, 101, 400] {
+            let size = n as f64;
+            let series = size.sqrt() * (1.0 - 0.25 / size + 1.0 / (32.0 * size * size));
+            assert!((mean_length(n) / series - 1.0).abs() < 0.1 / size.powi(3), "{n}");
+        }
+    }
 }

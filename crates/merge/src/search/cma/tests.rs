@@ -39,7 +39,7 @@ fn default_parameters_are_pycmas() {
     }
 }
 
-/// n = 2, λ = 6: ln 3.5 - ln i for i = 1, 2, 3 over their sum; μ_eff and c_c from them.
+/// n = 2, λ = 6: ln 3.5 - ln i for i = 1, 2, 3 over their sum; the rest from them.
 #[test]
 fn parameters_by_hand() {
     let ours = Parameters::new(2, 6);
@@ -200,4 +200,134 @@ fn strangers_and_missing_scores_are_refused() {
     let twice = vec![(asked[0].clone(), 1.0); 6];
     assert!(cma.tell(&twice).is_err());
     assert_eq!(cma.generation(), 0);
+}
+
+/// Eight generations of pycma: its candidates and scores in, its distribution out.
+#[test]
+fn updates_are_pycmas() {
+    let runs = fixture("updates.json");
+    for run in runs.as_array().expect("runs") {
+        let start = numbers(&run["start"]);
+        let n = start.len();
+        let mut ours = cma(start, 0);
+        for (g, told) in run["generations"].as_array().expect("generations").iter().enumerate() {
+            let eigen = eigen::symmetric(&ours.c, n).expect("finite");
+            // z = C^-½ (x - m) / σ.
+            let z: Vec<Vec<f64>> = told["x"]
+                .as_array()
+                .expect("candidates")
+                .iter()
+                .map(|x| {
+                    let y: Vec<f64> =
+                        numbers(x).iter().zip(&ours.m).map(|(x, m)| (x - m) / ours.sigma).collect();
+                    let mut z = vec![0.0; n];
+                    for (value, b) in eigen.values.iter().zip(eigen.vectors.chunks_exact(n)) {
+                        add(&mut z, dot(b, &y) / value.sqrt(), b);
+                    }
+                    z
+                })
+                .collect();
+            ours.learn(&z, &numbers(&told["scores"]));
+            let near = |found: &[f64], wanted: &str| {
+                let wanted = numbers(&told[wanted]);
+                let size = wanted.iter().map(|x| x.abs()).fold(0.0, f64::max);
+                assert_eq!(found.len(), wanted.len());
+                for (found, wanted) in found.iter().zip(wanted) {
+                    assert!((found - wanted).abs() < 1e-8 * size, "{n} {g}: {found} {wanted}");
+                }
+            };
+            near(&ours.m, "m");
+            near(&[ours.sigma], "sigma");
+            near(&ours.c, "c");
+            near(&ours.p_c, "p_c");
+            near(&ours.p_s, "p_s");
+        }
+    }
+}
+
+/// Tells scores by generation and candidate until the end.
+fn to_the_end(mut cma: Cma, score: impl Fn(u64, usize) -> f64) -> Cma {
+    while cma.stop().is_none() && cma.generation() < 2000 {
+        let g = cma.generation();
+        let scored: Vec<_> =
+            cma.ask().into_iter().enumerate().map(|(i, x)| (x, score(g, i))).collect();
+        cma.tell(&scored).expect("asked");
+    }
+    cma
+}
+
+#[test]
+fn ends_by_name() {
+    let settings = Settings { sigma: 0.2, ..Settings::default() };
+    let begin = |settings: Settings| {
+        let cma = Cma::new(vec![0.5; 2], settings, 3).expect("settings");
+        cma.within(&[(0.0, 1.0); 2]).expect("bounds")
+    };
+    // All the same for 10 + 30 · 2 / 6 generations.
+    let flat = to_the_end(begin(settings.clone()), |_, _| 0.5);
+    assert_eq!((flat.stop(), flat.generation()), (Some(Stop::Tolfun), 20));
+    // Nothing but chance: at least 120 + 30 · 2 / 6 generations.
+    let noise = |g: u64, i: usize| normal::normals(1, g, i + 1)[i];
+    let chance = to_the_end(begin(Settings { tolx: 0.0, ..settings.clone() }), noise);
+    assert_eq!(chance.stop(), Some(Stop::Stagnation));
+    assert!((130..500).contains(&chance.generation()), "{}", chance.generation());
+    let settings = Settings { max_evaluations: Some(13), ..settings };
+    let short = to_the_end(begin(settings.clone()), noise);
+    assert_eq!((short.stop(), short.evaluations()), (Some(Stop::MaxEvaluations), 18));
+    let mut thin = begin(settings);
+    thin.c = vec![1.0, 0.0, 0.0, 1e-16];
+    assert_eq!(to_the_end(thin, noise).stop(), Some(Stop::Condition));
+    let names = [Stop::Tolx, Stop::Tolfun, Stop::Stagnation, Stop::MaxEvaluations, Stop::Condition]
+        .map(|stop| stop.to_string());
+    assert_eq!(names, ["tolx", "tolfun", "stagnation", "max_evaluations", "condition"]);
+}
+
+/// Whatever the scores, candidates stay in their ranges and deviations below a third of them.
+#[test]
+fn bounds_hold() {
+    let bounds = [(0.0, 1.0), (-5.0, -4.9), (100.0, 300.0)];
+    let settings = Settings { sigma: 80.0, tolx: 0.0, tolfun: 0.0, ..Settings::default() };
+    let mut cma = Cma::new(vec![1.0, -5.0, 200.0], settings, 5).expect("settings");
+    cma = cma.within(&bounds).expect("bounds");
+    let far = |x: &Point| x[0] - 10.0 * x[1] + 0.01 * x[2];
+    for _ in 0..200 {
+        let scored: Vec<_> = cma.ask().into_iter().map(|x| (x.clone(), far(&x))).collect();
+        for (i, (low, high)) in bounds.iter().enumerate() {
+            assert!(scored.iter().all(|(x, _)| (low..=high).contains(&&x[i])));
+            assert!(cma.sigma * cma.c[i * 3 + i].sqrt() <= (high - low) / 3.0 * (1.0 + 1e-12));
+        }
+        cma.tell(&scored).expect("asked");
+    }
+    for (found, wanted) in cma.mean().iter().zip([1.0, -5.0, 300.0]) {
+        assert!((found - wanted).abs() < 1e-3 * wanted.abs(), "{found} {wanted}");
+    }
+}
+
+#[test]
+fn many_numbers() {
+    let mut wide = cma(vec![1.0; 60], 6);
+    for _ in 0..60 {
+        let scored: Vec<_> = wide.ask().into_iter().map(|x| (x.clone(), -dot(&x, &x))).collect();
+        wide.tell(&scored).expect("asked");
+    }
+    assert!(dot(&wide.m, &wide.m) < 12.0, "from 60: {}", dot(&wide.m, &wide.m));
+}
+
+#[test]
+fn settings_are_checked() {
+    let fault = |start: Vec<f64>, settings: Settings| {
+        Cma::new(start, settings, 1).expect_err("refused").to_string()
+    };
+    let with = |sigma, population| Settings { sigma, population, ..Settings::default() };
+    assert!(fault(vec![], with(1.0, None)).contains("at least one number"));
+    assert!(fault(vec![0.0, f64::NAN], with(1.0, None)).contains("`start[1]` is NaN"));
+    assert!(fault(vec![0.0], with(0.0, None)).contains("`sigma` is 0"));
+    assert!(fault(vec![0.0], with(1.0, Some(1))).contains("`population` is 1"));
+    let negative = Settings { tolx: -1.0, ..Settings::default() };
+    assert!(fault(vec![0.0], negative).contains("`tolx` is -1"));
+    let boxed =
+        |bounds: &[(f64, f64)]| cma(vec![0.5], 1).within(bounds).expect_err("refused").to_string();
+    assert!(boxed(&[]).contains("0 pairs, expected 1 pairs"));
+    assert!(boxed(&[(1.0, 1.0)]).contains("low below high"));
+    assert!(boxed(&[(1.0, 2.0)]).contains("`start[0]` is 0.5, expected 1 to 2"));
 }
