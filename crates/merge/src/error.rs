@@ -97,6 +97,14 @@ pub enum Error {
         /// Their names from parent to child, the first again at the end.
         models: Vec<String>,
     },
+    /// An adapter is broken, of a kind that is not read, or does not fit what it is used with.
+    #[error("{path}: {}", listed(problems), path = .path.display())]
+    Adapter {
+        /// The file or folder.
+        path: PathBuf,
+        /// Everything that is wrong.
+        problems: Vec<String>,
+    },
     /// A method cannot merge a tensor.
     #[error("tensor `{tensor}`: {reason}")]
     Tensor {
@@ -131,6 +139,14 @@ pub enum Error {
         /// The caller's error, or what is wrong with the scores.
         reason: String,
     },
+}
+
+/// One problem on the same line, several on lines of their own.
+fn listed(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        several => format!("{} problems\n  {}", several.len(), several.join("\n  ")),
+    }
 }
 
 impl Error {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use safetensors::Dtype;
 
+use crate::adapter::Folded;
 use crate::checkpoint::Tensor;
 use crate::{dtype, ops};
 
@@ -15,12 +16,25 @@ pub enum Source {
     Stored(Tensor),
     /// Numbers in memory, with their dimensions.
     Memory(Arc<[f32]>, Vec<usize>),
+    /// Numbers that were computed of stored tensors.
+    Made {
+        /// Them.
+        values: Arc<[f32]>,
+        /// Their dimensions.
+        shape: Vec<usize>,
+        /// What they were computed of.
+        from: Vec<Tensor>,
+    },
     /// fp8 with scales.
     Scaled(Arc<Scaled>),
     /// Rows of several sources in another order: a merged vocabulary.
     Rows(Arc<Rows>),
     /// Another source, as if its values had been stored in this type first (mergekit's `dtype`).
     Cast(Box<Source>, Dtype),
+    /// A weight with an adapter folded in.
+    Folded(Arc<Folded>),
+    /// Nothing but zeros, in f32.
+    Zeros(Vec<usize>),
 }
 
 /// An fp8 matrix whose blocks have a factor each.
@@ -157,7 +171,9 @@ impl Source {
     pub fn stored(&self) -> Vec<&Tensor> {
         match self {
             Self::Stored(tensor) => vec![tensor],
-            Self::Memory(..) => Vec::new(),
+            Self::Memory(..) | Self::Zeros(_) => Vec::new(),
+            Self::Made { from, .. } => from.iter().collect(),
+            Self::Folded(folded) => folded.stored(),
             Self::Scaled(scaled) => vec![&scaled.values, &scaled.scale],
             Self::Rows(rows) => rows.sources.iter().flat_map(Self::stored).collect(),
             Self::Cast(source, _) => source.stored(),
@@ -168,10 +184,12 @@ impl Source {
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::Stored(tensor) => tensor.shape(),
-            Self::Memory(_, shape) => shape,
+            Self::Memory(_, shape) | Self::Made { shape, .. } => shape,
             Self::Scaled(scaled) => scaled.values.shape(),
             Self::Rows(rows) => &rows.shape,
             Self::Cast(source, _) => source.shape(),
+            Self::Folded(folded) => folded.shape(),
+            Self::Zeros(shape) => shape,
         }
     }
 
@@ -179,11 +197,12 @@ impl Source {
     pub fn dtype(&self) -> Dtype {
         match self {
             Self::Stored(tensor) => tensor.dtype(),
-            Self::Memory(..) => Dtype::F32,
+            Self::Memory(..) | Self::Made { .. } | Self::Zeros(_) => Dtype::F32,
             Self::Scaled(_) => Dtype::BF16,
             // Each row has the type of its source; the first is the model's own.
             Self::Rows(rows) => rows.sources.first().map_or(Dtype::F32, Self::dtype),
             Self::Cast(_, dtype) => *dtype,
+            Self::Folded(folded) => folded.dtype(),
         }
     }
 
@@ -205,11 +224,15 @@ impl Source {
             }
             Self::Scaled(scaled) => scaled.read(start, out),
             Self::Rows(rows) => rows.read(start, out),
-            Self::Memory(values, _) => out.copy_from_slice(&values[start..start + out.len()]),
+            Self::Memory(values, _) | Self::Made { values, .. } => {
+                out.copy_from_slice(&values[start..start + out.len()]);
+            }
             Self::Cast(source, dtype) => {
                 source.read(start, out);
                 dtype::round(*dtype, out);
             }
+            Self::Folded(folded) => folded.read(start, out),
+            Self::Zeros(_) => out.fill(0.0),
         }
     }
 }

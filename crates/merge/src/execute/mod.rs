@@ -87,7 +87,8 @@ pub(crate) fn on_threads<T: Send>(
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, Error> {
     let needed = |threads| plan.memory(threads);
-    let threads = (1..=execution.threads()).rev().find(|threads| needed(*threads) <= execution.memory);
+    let threads =
+        (1..=execution.threads()).rev().find(|threads| needed(*threads) <= execution.memory);
     let Some(threads) = threads else {
         let expected = format!("at least {} bytes for this plan", needed(1));
         return Err(Error::value("memory", execution.memory, expected));

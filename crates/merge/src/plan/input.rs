@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::layout::{Layout, Stack};
 use super::quantised;
+use crate::adapter::{Adapter, fold_into};
 use crate::checkpoint::Tensor;
 use crate::config::ModelRef;
 use crate::source::Source;
@@ -42,15 +43,20 @@ impl Input {
             return Err(Error::checkpoint(path, reason));
         }
         let checkpoint = Checkpoint::open(&path)?;
-        let sources = quantised::sources(&checkpoint)?;
-        let stored: Vec<(String, Tensor)> = checkpoint
+        let mut sources = quantised::sources(&checkpoint)?;
+        let mut stored: Vec<(String, Tensor)> = checkpoint
             .tensors()
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.clone()))
             .collect();
         let lora = reference.lora.as_ref().map(|lora| lora.path.clone());
         if let Some(lora) = &lora {
-            return Err(Error::checkpoint(lora, "adapters: to come"));
+            let adapter = Adapter::open(lora)?;
+            let file = Checkpoint::open(lora.join("adapter_model.safetensors"))?;
+            let tensors = file.tensors().iter();
+            stored
+                .extend(tensors.map(|(name, tensor)| (format!("adapter:{name}"), tensor.clone())));
+            sources = fold_into(&checkpoint, sources, &adapter)?;
         }
         let by_place =
             stored.iter().enumerate().map(|(index, (_, tensor))| (place(tensor), index)).collect();
