@@ -12,7 +12,7 @@ use super::randomized::{self, Svd};
 use super::tensors::Adapter;
 use super::together::{self, Part, Together};
 use super::write::{NewAdapter, NewModule, check_free};
-use crate::methods::{Method, Number};
+use crate::methods::{Method, Value};
 use crate::{Error, ops};
 
 /// How adapters are combined.
@@ -35,7 +35,7 @@ pub enum Combination<'a> {
         /// The method; the adapters' weights are its `weight`.
         method: &'a Method,
         /// Its other parameters, the same for each adapter; the method's own values where they are absent.
-        parameters: &'a BTreeMap<String, Number>,
+        parameters: &'a BTreeMap<String, Value>,
         /// The new rank.
         rank: usize,
         /// For random methods and the decomposition.

@@ -14,7 +14,7 @@ use super::together::Part;
 use super::write::NewModule;
 use crate::Error;
 use crate::group::Group;
-use crate::methods::{Base, Merge, Method, Number, Resolved, Scope, block_len};
+use crate::methods::{Base, Merge, Method, Value, Resolved, Scope, block_len};
 use crate::philox::Stream;
 use crate::source::Source;
 
@@ -36,7 +36,7 @@ pub(super) struct OnDeltas {
 impl OnDeltas {
     pub(super) fn new(
         method: &Method,
-        parameters: &BTreeMap<String, Number>,
+        parameters: &BTreeMap<String, Value>,
         adapters: &[(&Adapter, f64)],
         rank: usize,
         seed: u64,
@@ -68,7 +68,7 @@ impl OnDeltas {
                 Scope::PerInput if parameter.name == "weight" => {
                     weighted = true;
                     for (input, (_, weight)) in resolved.inputs.iter_mut().zip(adapters) {
-                        input.insert(parameter.name, Number::Number(*weight));
+                        input.insert(parameter.name, Value::Number(*weight));
                     }
                 }
                 Scope::PerInput => {
@@ -89,7 +89,7 @@ impl OnDeltas {
                 format!("1: {} has no weights", method.name),
             ));
         }
-        Ok(Self { merge: method.with(&resolved), base: method.base, adapters: count, rank, seed })
+        Ok(Self { merge: method.with(&resolved)?, base: method.base, adapters: count, rank, seed })
     }
 
     /// What the method makes of sources of one shape; in f32, all of it.

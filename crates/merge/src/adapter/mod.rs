@@ -28,6 +28,7 @@ pub use extract::{
     Embeddings, ExtractOptions, Extracted, ExtractedModule, Others, RankRule, extract,
 };
 pub use fold::fold;
+pub(crate) use fold::fold_into;
 pub use folded::Folded;
 pub use low_rank::LowRank;
 pub use tensors::{Adapter, Module};

@@ -103,11 +103,12 @@ pub(super) fn choose(tuned: &Checkpoint, new: &mut NewAdapter) {
     new.target_modules = shortened(&all, &adapted, dotted);
     // PEFT compares the ends of paths here, wherever a name begins.
     let saved: Vec<&str> = new.modules_to_save.iter().map(String::as_str).collect();
-    new.modules_to_save = shortened(&all, &saved, |path, end| path.ends_with(end));
+    let to_save = shortened(&all, &saved, |path, end| path.ends_with(end));
     let tied = tuned.config().get("tie_word_embeddings").and_then(Value::as_bool) == Some(true);
     let is_embedding =
         |path: &str| vocabulary(&format!("{path}.weight"), &[], &Map::new()) != Vocabulary::No;
     new.ensure_weight_tying = tied && saved.iter().chain(&adapted).any(|path| is_embedding(path));
+    new.modules_to_save = to_save;
 }
 
 fn shortened(
