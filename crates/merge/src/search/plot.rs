@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::short;
 use super::run::Search;
+use super::store::State;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
@@ -64,7 +65,7 @@ impl Search {
                 y(*score)
             ));
         }
-        for record in self.trials().filter(|record| record.error.is_some()) {
+        for record in self.trials().filter(|record| record.state == State::Failed) {
             let (x, y) = (x(record.number) - 3.0, BOTTOM - 3.0);
             draw(format!("<path d=\"M{x:.1} {y:.1}l6 6m0 -6l-6 6\" stroke=\"#d62728\"/>"));
         }

@@ -65,7 +65,7 @@ pub struct Record {
     pub error: Option<String>,
     /// What the caller had to say.
     pub note: Option<String>,
-    /// Wall time of the last attempt in seconds.
+    /// Wall time of the last attempt in seconds, from its being handed out to its being told.
     pub seconds: Option<f64>,
     /// How often it was begun.
     pub attempts: u32,
