@@ -13,7 +13,8 @@ time for both). The inputs are read before each run, so that they come from the 
 - `import`: the time of `mergekit-yaml --help`, which loads what a merge loads.
 - `anonymous`: the largest resident anonymous memory of the process (RssAnon, read every 20 ms; unlike
   smaps_rollup, whose `Anonymous` is the same sum, it does not walk the page tables of the mapped inputs, which would
-  slow the process down). `resident`: its peak with the mapped files.
+  slow the process down). `resident`: its peak with the mapped files (VmHWM; the peak that wait4 gives includes that
+  of the process that started it).
 - floor: two threads read all inputs into buffers, then two threads write a file of the size of the output and flush
   it; no arithmetic.
 
@@ -56,6 +57,7 @@ METHODS = {
 }
 SAME = ["linear", "slerp", "model_stock", "passthrough"]  # Nothing is drawn and nothing selected.
 PIECE = 8 << 20
+CONTENT = os.urandom(PIECE)
 
 
 def shapes(scale):
@@ -137,7 +139,7 @@ def read(files):
 
 def write(path, size):
     """A file of that size, by two threads, flushed to the disk."""
-    content = memoryview(os.urandom(PIECE))
+    content = memoryview(CONTENT)
     with open(path, "wb", buffering=0) as file:
         file.truncate(size)
 
@@ -157,15 +159,17 @@ def flush(folder):
 
 def watch(command, env, out):
     """Seconds until the output is on the disk, peak anonymous and resident memory in MiB."""
-    peak, over = [0], threading.Event()
+    peak, over = {"RssAnon": 0, "VmHWM": 0}, threading.Event()
 
     def follow(status):
         while not over.wait(0.02):
             try:
-                line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
-            except (OSError, StopIteration):
-                return  # The process has ended.
-            peak[0] = max(peak[0], int(line.split()[1]))
+                lines = [line.split() for line in status.read_text().splitlines()]
+            except OSError:
+                return
+            for line in lines:  # A process that has ended has none of the two.
+                if (key := line[0].rstrip(":")) in peak:
+                    peak[key] = max(peak[key], int(line[1]))
 
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
@@ -183,8 +187,8 @@ def watch(command, env, out):
         if process.returncode != 0:
             said.seek(0)
             sys.exit(f"{command} failed:\n{said.read()[-4000:]}")
-    return dict(seconds=seconds, flush=seconds - (ended - start), anonymous=peak[0] / 1024,
-                resident=usage.ru_maxrss / 1024, processor=usage.ru_utime + usage.ru_stime)
+    return dict(seconds=seconds, flush=seconds - (ended - start), anonymous=peak["RssAnon"] / 1024,
+                resident=peak["VmHWM"] / 1024, processor=usage.ru_utime + usage.ru_stime)
 
 
 def floor(folder, files, size):
