@@ -13,6 +13,12 @@ use serde::Deserialize;
 /// Where the result is another than mergekit's, and why.
 const DEVIATIONS: &[(&str, &str)] = &[
     ("linear_zero_sum", "weights of the sum 0 are an error, not NaN"),
+    ("task_arithmetic_lambda_of_a_model", "a shared parameter under a model is an error"),
+    ("encoder_masked", "a tensor that no model has is not asked for"),
+    ("lora_without_cache", "adapters are folded where they are read"),
+    ("values_yaml_1_1", "1_0 is ten there too, and a density above 1 an error"),
+    ("raw_della_scalar", "a scalar is a row of one element"),
+    ("raw_della_column", "a row of one element is kept with the density"),
     ("slices_more_sources_last", "norm and head are of all sources of the last slice"),
     ("slices_backwards", "a range that runs backwards is an error"),
     ("unlisted_tensors", "no tensor is lost"),
@@ -29,8 +35,12 @@ const DEVIATIONS: &[(&str, &str)] = &[
     ("raw_union_not_normalized", "a tensor that one input alone has is copied"),
 ];
 
-/// Cases whose means of rows mergekit sums in f32: equal to 1e-6, not to the bit.
-const MEANS: &[&str] = &["tokenizer_padded_to_multiple", "tokenizer_default_source"];
+/// Cases of the tolerance `bit` that are equal to 1e-6, and why.
+const ROUNDED: &[(&str, &str)] = &[
+    ("tokenizer_padded_to_multiple", "means of rows are summed in f64"),
+    ("tokenizer_default_source", "means of rows are summed in f64"),
+    ("documents", "the second of three merges is slerp on an arc, whose angle is computed in f64"),
+];
 
 #[derive(Debug, Deserialize)]
 struct Case {
@@ -203,7 +213,7 @@ fn equals_mergekit() {
             };
             let tolerance = if case.bit_tensors.contains(name) {
                 "bit"
-            } else if MEANS.contains(&case.name.as_str()) {
+            } else if ROUNDED.iter().any(|(name, _)| *name == case.name) {
                 "1e-6"
             } else {
                 case.tolerance.as_deref().unwrap()

@@ -14,7 +14,7 @@ use super::together::Part;
 use super::write::NewModule;
 use crate::Error;
 use crate::group::Group;
-use crate::methods::{Base, Merge, Method, Value, Resolved, Scope, block_len};
+use crate::methods::{Base, Merge, Method, Resolved, Scope, Value, block_len};
 use crate::philox::Stream;
 use crate::source::Source;
 

@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Problem {
     /// What kind of thing does not fit.
     pub kind: ProblemKind,
+    /// The tensor of the output, where it is about one.
+    pub tensor: Option<String>,
     /// The thing, what was found, what was expected.
     pub text: String,
 }
@@ -41,35 +43,52 @@ pub enum ProblemKind {
 
 impl Problem {
     pub(crate) fn new(kind: ProblemKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self { kind, tensor: None, text: text.into() }
+    }
+
+    /// The same about a tensor of the output.
+    pub(crate) fn of(self, tensor: &str) -> Self {
+        Self { tensor: Some(tensor.into()), ..self }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        match &self.tensor {
+            Some(tensor) => write!(f, "tensor `{tensor}`: {}", self.text),
+            None => f.write_str(&self.text),
+        }
     }
 }
 
-/// Problems as one text: all kinds, and of each kind the first few with the number of the rest.
+/// Problems as one text: all kinds, and of each kind the first few with the number of the rest. What is said
+/// of several tensors is said once.
 pub(crate) fn listed(problems: &[Problem]) -> String {
     const OF_A_KIND: usize = 12;
-    let mut text = format!(
-        "{} problem{}, nothing was written:",
-        problems.len(),
-        if problems.len() == 1 { "" } else { "s" }
-    );
     let mut kinds: Vec<ProblemKind> = problems.iter().map(|problem| problem.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
+    let mut text = match problems.len() {
+        1 => "a problem, nothing was written:".to_owned(),
+        count => format!("{count} problems, nothing was written:"),
+    };
     for kind in kinds {
-        let of_kind: Vec<&Problem> =
-            problems.iter().filter(|problem| problem.kind == kind).collect();
-        for problem in of_kind.iter().take(OF_A_KIND) {
-            text += &format!("\n  {problem}");
+        let mut said: Vec<(&Problem, usize)> = Vec::new();
+        for problem in problems.iter().filter(|problem| problem.kind == kind) {
+            match said.iter_mut().find(|(known, _)| known.text == problem.text) {
+                Some((_, times)) => *times += 1,
+                None => said.push((problem, 1)),
+            }
         }
-        if of_kind.len() > OF_A_KIND {
-            text += &format!("\n  and {} more of this kind", of_kind.len() - OF_A_KIND);
+        for (problem, times) in said.iter().take(OF_A_KIND) {
+            let more = match times {
+                1 => String::new(),
+                _ => format!(" (so for {} more tensors)", times - 1),
+            };
+            text += &format!("\n  {problem}{more}");
+        }
+        if said.len() > OF_A_KIND {
+            text += &format!("\n  and {} more of this kind", said.len() - OF_A_KIND);
         }
     }
     text

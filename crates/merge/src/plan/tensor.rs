@@ -60,8 +60,9 @@ impl Context<'_> {
         let method = match self.method.with(&resolved) {
             Ok(method) => method,
             Err(error) => {
-                let text = format!("`{}`: {error}", piece.name);
-                problems.push(Problem::new(ProblemKind::Parameter, text));
+                let named = |input: usize| self.input_name(piece, &parts, input);
+                let text = with_names(&error.to_string(), named);
+                problems.push(Problem::new(ProblemKind::Parameter, text).of(&piece.name));
                 return None;
             }
         };
@@ -128,11 +129,10 @@ impl Context<'_> {
             Missing::Error => {
                 let there = parts.first().map_or("", |part| self.inputs[part.input].name.as_str());
                 let text = format!(
-                    "tensor `{}` is in {there} and not in {} (see `missing`: union or intersection)",
-                    piece.name,
+                    "in {there} and not in {} (see `missing`: union or intersection)",
                     missing.join(", ")
                 );
-                problems.push(Problem::new(ProblemKind::Missing, text));
+                problems.push(Problem::new(ProblemKind::Missing, text).of(&piece.name));
                 None
             }
             Missing::Union => {
@@ -141,10 +141,10 @@ impl Context<'_> {
                     && !parts.iter().any(|part| part.is_base);
                 if base_missing {
                     let text = format!(
-                        "tensor `{}` is missing from the base, which {} needs, and in several inputs",
-                        piece.name, self.method.name
+                        "missing from the base, which {} needs, and in several inputs",
+                        self.method.name
                     );
-                    problems.push(Problem::new(ProblemKind::Missing, text));
+                    problems.push(Problem::new(ProblemKind::Missing, text).of(&piece.name));
                     return None;
                 }
                 Some(parts)
@@ -175,8 +175,7 @@ impl Context<'_> {
                 Some(())
             }
             Err(reason) => {
-                let text = format!("tensor `{}`: {reason}", piece.name);
-                problems.push(Problem::new(ProblemKind::Vocabulary, text));
+                problems.push(Problem::new(ProblemKind::Vocabulary, reason).of(&piece.name));
                 None
             }
         }
@@ -200,15 +199,14 @@ impl Context<'_> {
             ""
         };
         let text = format!(
-            "tensor `{}` is {:?} in {} and {:?} in {}{hint}",
-            piece.name,
+            "{:?} in {} and {:?} in {}{hint}",
             first.source.shape(),
             self.inputs[first.input].name,
             other.source.shape(),
             self.inputs[other.input].name,
         );
         let kind = if vocabulary { ProblemKind::Vocabulary } else { ProblemKind::Shape };
-        problems.push(Problem::new(kind, text));
+        problems.push(Problem::new(kind, text).of(&piece.name));
         None
     }
 
@@ -230,14 +228,13 @@ impl Context<'_> {
             });
             if !same {
                 let text = format!(
-                    "tensor `{}` is {} in {} and {} in {}: what is not floating-point is only taken where all inputs have the same",
-                    piece.name,
+                    "{} in {} and {} in {}: what is not floating-point is only taken where all inputs have the same",
                     dtype::name(first.dtype()),
                     self.inputs[parts[0].input].name,
                     dtype::name(part.source.dtype()),
                     self.inputs[part.input].name,
                 );
-                problems.push(Problem::new(ProblemKind::Dtype, text));
+                problems.push(Problem::new(ProblemKind::Dtype, text).of(&piece.name));
                 return None;
             }
         }
@@ -274,6 +271,13 @@ impl Context<'_> {
         Output { name: piece.name.clone(), shape, dtype, origin }
     }
 
+    /// The model that is the `input`-th of a method.
+    fn input_name(&self, piece: &Piece<'_, '_>, parts: &[Part<'_>], input: usize) -> String {
+        let apart = |part: &&Part<'_>| part.is_base && self.method.base != Base::Ignored;
+        let found = parts.iter().filter(|part| !apart(part)).nth(input);
+        found.map_or_else(|| piece.name.clone(), |part| self.inputs[part.input].name.clone())
+    }
+
     /// The parameters of the method for a piece, from the nearest scope that gives them.
     fn parameters(
         &self,
@@ -294,7 +298,9 @@ impl Context<'_> {
                 let found = match resolve(parameter.name, kind, tensor, piece.t, &scopes) {
                     Ok(found) => found,
                     Err(error) => {
-                        problems.push(fail(format!("{}{whose}: {error}", piece.slice.key())));
+                        problems.push(
+                            fail(format!("{}{whose}: {error}", piece.slice.key())).of(tensor),
+                        );
                         return None;
                     }
                 };
@@ -340,6 +346,16 @@ impl Context<'_> {
             resolved.inputs.push(values);
         }
         if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+    }
+}
+
+/// A method's message with the models' names in the place of `inputs[N].`.
+fn with_names(message: &str, name: impl Fn(usize) -> String) -> String {
+    let Some((before, rest)) = message.split_once("`inputs[") else { return message.into() };
+    let Some((number, rest)) = rest.split_once("].") else { return message.into() };
+    match number.parse() {
+        Ok(input) => format!("{before}{}: `{rest}", name(input)),
+        Err(_) => message.into(),
     }
 }
 
