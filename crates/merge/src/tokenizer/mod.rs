@@ -3,6 +3,9 @@
 //! [`merge_tokenizers`] decides which tokens the output has and writes its tokenizer;
 //! [`MergedTokenizer::row_maps`] says which rows of the inputs become the rows of a merged embedding
 //! or head matrix; [`MergedTokenizer::update_config`] moves the special ids of configurations.
+//!
+//! Rows of padding in the inputs' matrices (rows that no token has, as in Qwen) are not carried over;
+//! `pad_to_multiple_of` makes new ones. Tokens without a row are left out with a warning.
 
 use std::collections::HashMap;
 

@@ -314,27 +314,32 @@ fn merges<'o>(
     let prefix = prefix.unwrap_or_default();
     let mut made = String::new();
     let new: HashSet<&str> = out.pieces.iter().map(|(token, ..)| *token).collect();
-    // Whether all three tokens of a merge exist, and whether one of them is new.
-    let mut look = |a: &str, b: &str| {
+    // Whether all three tokens of a merge exist, and, if asked, whether one of them is new.
+    let mut fits = |a: &str, b: &str, some_new: bool| {
         made.clear();
         made.push_str(a);
         made.push_str(b.strip_prefix(prefix).unwrap_or(b));
         let three = [a, b, made.as_str()];
-        let lacks = three.iter().any(|token| new.contains(token));
-        let exist = |token: &&str| new.contains(token) || own.row(token, 0).is_some();
-        (three.iter().all(exist), lacks)
+        let exist = |token: &&str| own.row(token, 0).is_some() || new.contains(token);
+        (!some_new || three.iter().any(|token| new.contains(token))) && three.iter().all(exist)
     };
     let pairs = |merges: &'o [Merge<'_>]| merges.iter().map(|(a, b)| (a.as_ref(), b.as_ref()));
     let whole = own.without_rows().next().is_none();
     let mut merges: Vec<(&str, &str)> =
-        pairs(&json.merges).filter(|(a, b)| whole || look(a, b).0).collect();
+        pairs(&json.merges).filter(|(a, b)| whole || fits(a, b, false)).collect();
     if new.is_empty() {
         return merges;
     }
+    // Inputs with the same file share what was read of it.
+    let mut files = if whole { vec![std::ptr::from_ref(json)] } else { Vec::new() };
     let mut seen: HashSet<(&str, &str)> = HashSet::new();
-    for member in members.iter().filter(|member| member.vocabulary.json.kind == Kind::Bpe) {
-        for (a, b) in pairs(&member.vocabulary.json.merges) {
-            if look(a, b) == (true, true) && seen.insert((a, b)) {
+    for other in members.iter().map(|member| member.vocabulary.json) {
+        if other.kind != Kind::Bpe || files.contains(&std::ptr::from_ref(other)) {
+            continue;
+        }
+        files.push(other);
+        for (a, b) in pairs(&other.merges) {
+            if fits(a, b, true) && seen.insert((a, b)) {
                 merges.push((a, b));
             }
         }

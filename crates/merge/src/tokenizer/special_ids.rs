@@ -137,6 +137,11 @@ impl Walk<'_> {
                     self.ids("", path, value);
                     was_null || !value.is_null()
                 });
+                // A phrase of `bad_words_ids` without one of its tokens is another phrase.
+                if key.is_empty() && list.len() < before {
+                    *value = Value::Null;
+                    return;
+                }
                 if list.is_empty()
                     && before > 0
                     && let Some(id) = self.of_role(key)

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use super::tokenizer_json::{AddedToken, Pieces, TokenizerJson};
 
-/// Ids from here on are taken for damage; the largest vocabularies have some 300 000 tokens.
-const MAX_TOKENS: usize = 1 << 22;
+/// Unused ids beyond twice the number of tokens are taken for damage when there are more.
+const MAX_UNUSED: usize = 1 << 16;
 
 /// Tokens and ids.
 #[derive(Debug)]
@@ -83,10 +83,9 @@ impl<'t> Vocabulary<'t> {
 
     fn place(&mut self, token: &'t str, id: u32) -> Result<(), String> {
         let at = id as usize;
-        if at >= MAX_TOKENS {
-            return Err(format!(
-                "token `{token}` has the id {id}, expected less than {MAX_TOKENS}"
-            ));
+        let limit = 2 * (self.json.len() + self.json.added.len()) + MAX_UNUSED;
+        if at >= limit {
+            return Err(format!("token `{token}` has the id {id}, expected less than {limit}"));
         }
         if at >= self.tokens.len() {
             self.tokens.resize(at + 1, None);
