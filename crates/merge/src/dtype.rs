@@ -1,6 +1,7 @@
 //! Numbers as checkpoints store them, to f32 and back.
 
 use half::slice::HalfFloatSliceExt;
+use pulp::Arch;
 pub use safetensors::Dtype;
 
 /// Bytes of one element.
@@ -62,11 +63,11 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
                 *place = f32::from_le_bytes(*four);
             }
         }
-        Dtype::BF16 => {
+        Dtype::BF16 => Arch::new().dispatch(|| {
             for (place, two) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                 *place = f32::from_bits(u32::from(u16::from_le_bytes(*two)) << 16);
             }
-        }
+        }),
         Dtype::F16 => {
             // In pieces on the stack: mapped bytes have no alignment that the conversion could use.
             let mut piece = [half::f16::ZERO; 1024];
@@ -95,11 +96,11 @@ pub fn encode(dtype: Dtype, values: &[f32], out: &mut [u8]) {
                 *place = value.to_le_bytes();
             }
         }
-        Dtype::BF16 => {
+        Dtype::BF16 => Arch::new().dispatch(|| {
             for (place, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
                 *place = bf16_bits(*value).to_le_bytes();
             }
-        }
+        }),
         Dtype::F16 => {
             let mut piece = [half::f16::ZERO; 1024];
             for (places, values) in out.chunks_mut(2048).zip(values.chunks(1024)) {
@@ -116,11 +117,11 @@ pub fn encode(dtype: Dtype, values: &[f32], out: &mut [u8]) {
 /// Each value as if it had been stored as `dtype` and read again; nothing for f32.
 pub fn round(dtype: Dtype, values: &mut [f32]) {
     match dtype {
-        Dtype::BF16 => {
-            for value in values {
+        Dtype::BF16 => Arch::new().dispatch(|| {
+            for value in &mut *values {
                 *value = f32::from_bits(u32::from(bf16_bits(*value)) << 16);
             }
-        }
+        }),
         Dtype::F16 => {
             let mut piece = [half::f16::ZERO; 1024];
             for values in values.chunks_mut(1024) {
@@ -133,6 +134,7 @@ pub fn round(dtype: Dtype, values: &mut [f32]) {
 }
 
 /// Nearest, ties to even; a NaN stays one. Without branches, so that the loop becomes vectors.
+#[inline(always)]
 fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;

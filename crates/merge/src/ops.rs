@@ -160,15 +160,6 @@ pub fn add_product(y: &mut [f32], x: &[f32], m: &[f32]) {
     });
 }
 
-/// `x_j /= d_j`.
-pub fn divide_by(x: &mut [f32], d: &[f32]) {
-    Arch::new().dispatch(|| {
-        for (x, d) in x.iter_mut().zip(d) {
-            *x /= d;
-        }
-    });
-}
-
 /// 1 in place of 0.
 pub fn zeros_to_ones(x: &mut [f32]) {
     Arch::new().dispatch(|| {

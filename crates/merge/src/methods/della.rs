@@ -133,7 +133,7 @@ impl Merge for Della {
             group.random(i).fill(start, &mut u);
             ops::keep_below(d, &u, &p);
             if inverse {
-                ops::divide_by(d, &p);
+                ops::divide_each(d, &p);
             }
         };
         let rescale = self.rescale.filter(|_| !inverse);

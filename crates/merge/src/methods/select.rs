@@ -16,7 +16,7 @@ const LOWER: usize = 1 << 16;
 /// The upper bits of infinity, and beyond them what is no number.
 const INFINITE: usize = 0x7f80;
 /// Elements that are compared at a time.
-const LANES: usize = 64;
+const LANES: usize = 16;
 
 /// How many elements of an order come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,10 +238,17 @@ fn count_upper(d: &[f32], counts: &mut [u64; UPPER]) {
 fn count_lower(d: &[f32], upper: u32, counts: &mut [u64; LOWER]) {
     Arch::new().dispatch(|| {
         for d in d.chunks(LANES) {
-            if d.iter().fold(false, |any, d| any | (d.abs().to_bits() >> 16 == upper)) {
-                for d in d {
-                    let bits = d.abs().to_bits();
-                    counts[bits as usize % LOWER] += u64::from(bits >> 16 == upper);
+            let mut any = 0;
+            for d in d {
+                any |= u32::from(d.abs().to_bits() >> 16 == upper);
+            }
+            if any == 0 {
+                continue;
+            }
+            for d in d {
+                let bits = d.abs().to_bits();
+                if bits >> 16 == upper {
+                    counts[bits as usize % LOWER] += 1;
                 }
             }
         }
@@ -249,5 +256,11 @@ fn count_lower(d: &[f32], upper: u32, counts: &mut [u64; LOWER]) {
 }
 
 fn count_equal(d: &[f32], size: u32) -> u32 {
-    Arch::new().dispatch(|| d.iter().map(|d| u32::from(d.abs().to_bits() == size)).sum())
+    Arch::new().dispatch(|| {
+        let mut count = 0;
+        for d in d {
+            count += u32::from(d.abs().to_bits() == size);
+        }
+        count
+    })
 }

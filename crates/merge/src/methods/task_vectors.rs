@@ -93,7 +93,7 @@ impl TaskVectors {
                         let divisor = &mut divisor[..y.len()];
                         election.sum(group, &w, &mut d.collect::<Vec<_>>(), y, divisor);
                         if self.normalize {
-                            ops::divide_by(y, divisor);
+                            ops::divide_each(y, divisor);
                             group.round(y);
                         }
                     }
