@@ -55,16 +55,20 @@ impl Merge for MultiSlerp {
         if group.inputs.len() == 1 {
             return Ok(Box::new(|block, y| y.copy_from_slice(&block.inputs[0])));
         }
-        let mut w = self.weight.clone();
+        let round = |value: f64| match group.arithmetic {
+            Dtype::F32 => value,
+            _ => f64::from(group.rounded(value as f32)),
+        };
+        let mut w: Vec<f64> = self.weight.iter().map(|w| round(*w)).collect();
         if self.normalize_weights {
-            let sum: f64 = w.iter().sum();
+            let sum = round(w.iter().sum());
             if sum == 0.0 {
                 let reason =
                     "the weights have the sum 0, expected another (or `normalize_weights: false`)";
                 return Err(Error::tensor(group.name, reason));
             }
             for w in &mut w {
-                *w /= sum;
+                *w = round(*w / sum);
             }
         }
         if group.arithmetic != Dtype::F32 {

@@ -32,7 +32,7 @@ impl<'a> Rounded<'a> {
             block.inputs.iter().map(|v| ops::dot_f64(v, v)).collect()
         });
         let norms = squares.into_iter().map(|square| round(square.sqrt())).collect();
-        let w = w.iter().map(|w| round(*w)).collect();
+        let w = w.iter().map(|w| *w as f32).collect();
         let mut rounded = Self { group, w, eps, norms, length: 1.0, dots: Vec::new() };
         let [square] = group.sum(|block| {
             let m = rounded.mean(block);
