@@ -181,15 +181,6 @@ fn as_mergekit() {
             wanted.read(0, &mut values);
             let far: Vec<(&f32, &f32)> =
                 got.iter().zip(&values).filter(|(g, w)| !close(tolerance, **g, **w)).collect();
-            if std::env::var("SHOW").is_ok() {
-                let worst = got
-                    .iter()
-                    .zip(&values)
-                    .map(|(g, w)| (g - w).abs() / (w.abs().max(1e-3)))
-                    .fold(0.0f32, f32::max);
-                let diff = got.iter().zip(&values).filter(|(g, w)| g != w).count();
-                println!("{name} {tensor} worst rel {worst:e} differ {diff}/{}", got.len());
-            }
             if !far.is_empty() {
                 wrong.push(format!(
                     "{name} {tensor}: {} of {} differ, {:?}",
@@ -201,5 +192,5 @@ fn as_mergekit() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(cases, 40);
+    assert!(cases >= 52, "only {cases} cases");
 }

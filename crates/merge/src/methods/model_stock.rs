@@ -7,7 +7,7 @@
 use super::gram::Gram;
 use super::parameter::{Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::task_vectors::subtract_base;
+use super::task_vectors::{require_base, subtract_base};
 use super::{Apply, Merge};
 use crate::group::{Block, Group};
 use crate::{Error, ops};
@@ -35,6 +35,12 @@ impl Merge for ModelStock {
     }
 
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
+        require_base(group)?;
+        let n = group.inputs.len();
+        if n < 2 {
+            let reason = format!("{n} inputs besides the base, expected 2 or more");
+            return Err(Error::tensor(group.name, reason));
+        }
         if self.filter_wise {
             let row = group.row_len();
             return Ok(Box::new(move |block, y| {

@@ -55,6 +55,9 @@ impl Merge for MultiSlerp {
         if group.inputs.len() == 1 {
             return Ok(Box::new(|block, y| y.copy_from_slice(&block.inputs[0])));
         }
+        if group.numel() == 0 {
+            return Ok(Box::new(|_, _| ()));
+        }
         let round = |value: f64| match group.arithmetic {
             Dtype::F32 => value,
             _ => f64::from(group.rounded(value as f32)),

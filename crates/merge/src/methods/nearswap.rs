@@ -7,6 +7,7 @@
 use super::gram::one_each;
 use super::parameter::{FINITE, Parameter, Resolved};
 use super::registry::{Base, Method};
+use super::task_vectors::require_base;
 use super::{Apply, Merge};
 use crate::group::Group;
 use crate::{Error, ops};
@@ -30,6 +31,7 @@ pub(super) fn method() -> Method {
 
 impl Merge for NearSwap {
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
+        require_base(group)?;
         one_each(group.name, "t", 1, group.inputs.len())?;
         let (t, near) = (self.t as f32, group.rounded(NEAR));
         Ok(Box::new(move |block, y| {

@@ -8,7 +8,7 @@
 
 use super::parameter::{FINITE, Parameter, Resolved};
 use super::registry::{Base, Method};
-use super::task_vectors::subtract_base;
+use super::task_vectors::{require_base, subtract_base};
 use super::{Apply, Merge};
 
 use crate::group::{Block, Group};
@@ -61,6 +61,7 @@ fn epsilon(p: &Resolved) -> Result<f64, Error> {
 
 impl Merge for Ram {
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
+        require_base(group)?;
         let epsilon = group.rounded(self.epsilon as f32);
         let l = vec![1.0; group.inputs.len()];
         Ok(Box::new(move |block, y| merge(group, epsilon, &l, block, y)))
@@ -69,6 +70,7 @@ impl Merge for Ram {
 
 impl Merge for RamPlus {
     fn prepare<'a>(&'a self, group: &'a Group<'a>) -> Result<Apply<'a>, Error> {
+        require_base(group)?;
         let epsilon = group.rounded(self.epsilon as f32);
         let n = group.inputs.len();
         // Whole numbers far below 2^53: no order to depend on.
