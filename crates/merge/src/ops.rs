@@ -80,6 +80,15 @@ pub fn scale_each(x: &mut [f32], c: &[f32]) {
     });
 }
 
+/// `x_i /= c_i`.
+pub fn divide_each(x: &mut [f32], c: &[f32]) {
+    Arch::new().dispatch(|| {
+        for (x, c) in x.iter_mut().zip(c) {
+            *x /= c;
+        }
+    });
+}
+
 /// `sums_i += a_i b_i`, in f64.
 pub fn add_products(sums: &mut [f64], a: &[f32], b: &[f32]) {
     Arch::new().dispatch(|| {

@@ -174,13 +174,11 @@ pub fn extract(
     for (difference, one) in differences.changed.iter().zip(extracted) {
         (missed, whole) = (missed + one.missed, whole + one.norm);
         let module = difference.module().to_owned();
+        // Of two types, with the same values.
+        let same =
+            one.norm == 0.0 && !difference.resized() && dtype::is_float(difference.tuned.dtype());
         match (&difference.kind, one.module) {
-            // Of two types, with the same values.
-            (Kind::LowRank | Kind::Whole | Kind::Bias, _)
-                if one.norm == 0.0 && !difference.resized() =>
-            {
-                report.unchanged += 1;
-            }
+            _ if same => report.unchanged += 1,
             (Kind::LowRank, Some(made)) => {
                 let error = (one.missed / one.norm).sqrt();
                 report.modules.push(ExtractedModule {
@@ -342,7 +340,7 @@ fn rank_of(s: &[f64], rule: RankRule, norm: f64) -> usize {
     }
 }
 
-/// The tensors that both checkpoints have of a module, for tests of equality.
+/// Whether two tensors are the same, to the byte.
 pub(super) fn same_bytes(a: &Tensor, b: &Tensor) -> bool {
     a.dtype() == b.dtype() && a.shape() == b.shape() && a.bytes() == b.bytes()
 }

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     fn sine(count: usize, length: usize) -> Vec<f32> {
-        (0..count * length).map(|i| ((i * i % 1009) as f32 * 0.37).sin()).collect()
+        (1..=count * length).map(|i| ((i * i % 1009) as f32 * 0.37).sin()).collect()
     }
 
     #[test]
@@ -60,7 +60,11 @@ mod tests {
             for (i, a) in q.chunks(length).enumerate() {
                 for (j, b) in q.chunks(length).enumerate() {
                     let wanted = f64::from(u8::from(i == j));
-                    assert!((ops::dot(a, b) - wanted).abs() < 1e-6, "{count} {length}: {i} {j}");
+                    assert!(
+                        (ops::dot(a, b) - wanted).abs() < 1e-6,
+                        "{count} {length}: {i} {j} {}",
+                        ops::dot(a, b)
+                    );
                 }
             }
             for v in vectors.chunks(length) {

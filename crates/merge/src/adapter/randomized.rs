@@ -144,10 +144,20 @@ fn of_product(q: &[f32], b: &[f32], m: usize, n: usize) -> Svd {
 
 /// The decomposition of `L R` from the columns of L and the rows of R, both `count`.
 pub(super) fn of_factors(left: &[f32], right: &[f32], m: usize, n: usize) -> Svd {
-    let mut q = left.to_vec();
+    let (q, middle, p) = around(left, right, m, n);
+    svd_around(&q, middle, &p, m, n)
+}
+
+/// `||L R||` from the columns of L and the rows of R.
+pub(super) fn norm_of_product(left: &[f32], right: &[f32], m: usize, n: usize) -> f64 {
+    let (_, middle, _) = around(left, right, m, n);
+    middle.iter().flatten().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// `L R = Q M P`, with `L = Q (Q^T L)` and `R = (R P^T) P`: the small matrix is `M = (Q^T L) (R P^T)`.
+fn around(left: &[f32], right: &[f32], m: usize, n: usize) -> (Vec<f32>, Vec<Vec<f64>>, Vec<f32>) {
+    let (mut q, mut p) = (left.to_vec(), right.to_vec());
     orthonormalize(&mut q, m);
-    // L = Q (Q^T L), R = (R P^T) P: the small matrix is (Q^T L) (R P^T).
-    let mut p = right.to_vec();
     orthonormalize(&mut p, n);
     let (of_left, of_right) = (inner(&q, left, m), inner(right, &p, n));
     let product = of_left.iter().map(|row| {
@@ -157,7 +167,8 @@ pub(super) fn of_factors(left: &[f32], right: &[f32], m: usize, n: usize) -> Svd
         }
         out
     });
-    svd_around(&q, product.collect(), &p, m, n)
+    let middle = product.collect();
+    (q, middle, p)
 }
 
 /// The inner products of all vectors of `a` with all of `b`, in f64.
@@ -177,14 +188,6 @@ fn svd_around(q: &[f32], middle: Vec<Vec<f64>>, p: &[f32], m: usize, n: usize) -
         out
     };
     Svd { u: product(&u, q, m), v: product(&v, p, n), s }
-}
-
-/// `||L R||` from the columns of L and the rows of R: `||L R||^2 = sum (L^T L) o (R R^T)`.
-pub(super) fn norm_of_product(left: &[f32], right: &[f32], m: usize, n: usize) -> f64 {
-    let (left, right) = (inner(left, left, m), inner(right, right, n));
-    let products = left.iter().flatten().zip(right.iter().flatten()).map(|(a, b)| a * b);
-    // Rounding may leave a difference of equals below 0.
-    products.sum::<f64>().max(0.0).sqrt()
 }
 
 /// The first `rank` parts as factors: rows of `A = V^T` and columns of `B = U S`, or of `sqrt S V^T` and

@@ -14,6 +14,7 @@ fn text() -> Vec<u8> {
         lora: None,
         role: Role::Base,
         contents: contents.clone(),
+        adapter: None,
     };
     let manifest = Manifest {
         format: FORMAT,

@@ -96,7 +96,7 @@ fn importance(group: &Group<'_>, divergences: &[f32], block: &mut Block) {
 fn divergence(group: &Group<'_>, x: &[f32], b: &[f32]) -> f32 {
     let (mut p, q) = (probabilities(group, x), probabilities(group, b));
     let mut logs = p.clone();
-    ops::divide_by(&mut logs, &q);
+    ops::divide_each(&mut logs, &q);
     group.round(&mut logs);
     for ratio in &mut logs {
         *ratio = ratio.ln();

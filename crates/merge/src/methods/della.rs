@@ -60,7 +60,7 @@ fn method(name: &'static str, pretty_name: &'static str, election: bool) -> Meth
 }
 
 /// The elements of a row, and those that stand side by side in the dimensions after it.
-fn row(shape: &[usize]) -> (usize, usize) {
+pub(super) fn row(shape: &[usize]) -> (usize, usize) {
     match shape {
         [] => (1, 1),
         [m] => (*m, 1),
@@ -69,7 +69,7 @@ fn row(shape: &[usize]) -> (usize, usize) {
 }
 
 /// `p_r` for the ranks of a row of `m`, each step rounded to `work`.
-fn probabilities(m: usize, density: f64, epsilon: f64, work: Dtype) -> Vec<f32> {
+pub(super) fn probabilities(m: usize, density: f64, epsilon: f64, work: Dtype) -> Vec<f32> {
     let round = |values: &mut Vec<f32>| dtype::round(work, values);
     let mut p: Vec<f32> = (0..m).map(|rank| rank as f32).collect();
     round(&mut p);
@@ -96,7 +96,7 @@ fn probabilities(m: usize, density: f64, epsilon: f64, work: Dtype) -> Vec<f32> 
 }
 
 /// The probability of each element of whole rows, from those of the ranks.
-fn by_rank(d: &[f32], (m, inner): (usize, usize), of_rank: &[f32], p: &mut [f32]) {
+pub(super) fn by_rank(d: &[f32], (m, inner): (usize, usize), of_rank: &[f32], p: &mut [f32]) {
     let mut order: Vec<u64> = Vec::with_capacity(m);
     for (d, p) in d.chunks(m * inner).zip(p.chunks_mut(m * inner)) {
         for column in 0..inner {

@@ -141,7 +141,7 @@ impl NuSlerp {
                 let [v1, v2] = pair(block);
                 for (v1, v2) in v1.chunks_mut(range.len()).zip(v2.chunks_mut(range.len())) {
                     for (v, norms) in [&mut *v1, &mut *v2].into_iter().zip(&norms) {
-                        ops::divide_by(v, &norms[range.clone()]);
+                        ops::divide_each(v, &norms[range.clone()]);
                         group.round(v);
                     }
                     ops::scale_each(v1, v2);
@@ -169,7 +169,7 @@ impl NuSlerp {
                     let (now, later) = rest.split_at_mut(rest.len().min(values.len() - column));
                     let values = &values[column..column + now.len()];
                     if which == 2 {
-                        ops::divide_by(now, values);
+                        ops::divide_each(now, values);
                     } else {
                         ops::scale_each(now, values);
                     }

@@ -71,7 +71,7 @@ impl Merge for Sce {
                 group.round(y);
                 group.round(divisor);
                 ops::each(divisor, |sum| sum.max(SMALL));
-                ops::divide_by(y, divisor);
+                ops::divide_each(y, divisor);
                 group.round(y);
                 ops::add_to(y, &block.base[at]);
                 group.round(y);

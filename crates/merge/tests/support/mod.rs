@@ -20,7 +20,14 @@ pub(crate) fn contents(salt: &str, tensors: &[(&str, usize)]) -> Contents {
 }
 
 pub(crate) fn input(name: &str, path: &Path, role: Role, contents: Contents) -> InputRecord {
-    InputRecord { name: name.to_owned(), path: path.to_owned(), lora: None, role, contents }
+    InputRecord {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        lora: None,
+        role,
+        contents,
+        adapter: None,
+    }
 }
 
 /// A manifest whose output tensors are each from all inputs.
