@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use adapter_support::{deltas, fixture, largest_difference, read, write_adapter};
 use posttrain_merge::adapter::{Adapter, Combination, Combined, combine, fold};
-use posttrain_merge::methods::{Base, Method, Number, Parameter, Registry, WholeTensor};
+use posttrain_merge::methods::{Base, Method, Parameter, Registry, Value, WholeTensor};
 use posttrain_merge::{Checkpoint, Source};
 use serde_json::json;
 
@@ -122,7 +122,7 @@ fn weighted_sum() -> Method {
         .parameter(Parameter::number("lambda").or(1.0))
         .build(|p| {
             let (weights, lambda) = (p.numbers("weight"), p.number("lambda"));
-            WholeTensor(move |tensors: posttrain_merge::methods::WholeTensors<'_>| {
+            Ok(WholeTensor::new(move |tensors: posttrain_merge::methods::WholeTensors<'_>| {
                 let base = tensors.base.ok_or("no base")?;
                 let value = |i: usize| {
                     let sum =
@@ -132,7 +132,7 @@ fn weighted_sum() -> Method {
                         as f32
                 };
                 Ok((0..base.len()).map(value).collect())
-            })
+            }))
         })
 }
 
@@ -142,7 +142,7 @@ fn a_method_sees_deltas_on_a_base_of_zeros() {
     let three: Vec<(&Adapter, f64)> = adapters.iter().zip(WEIGHTS).collect();
     let method = weighted_sum();
     let with = |rank: usize, lambda: f64| {
-        let parameters = BTreeMap::from([("lambda".to_owned(), Number::Number(lambda))]);
+        let parameters = BTreeMap::from([("lambda".to_owned(), Value::Number(lambda))]);
         combined(
             &three,
             &Combination::Method { method: &method, parameters: &parameters, rank, seed: 3 },
@@ -170,7 +170,7 @@ fn a_method_of_the_registry() {
     let (one, two) = (open("one"), open("two"));
     let registry = Registry::default();
     let linear = registry.get("linear").unwrap();
-    let none = BTreeMap::from([("normalize".to_owned(), Number::Flag(false))]);
+    let none = BTreeMap::from([("normalize".to_owned(), Value::Flag(false))]);
     let how = Combination::Method { method: linear, parameters: &none, rank: 8, seed: 0 };
     let pair = [(&one, 0.25), (&two, 2.0)];
     let (merged, _) = combined(&pair, &how);
@@ -231,7 +231,7 @@ fn what_cannot_be_combined_is_told() {
     let registry = Registry::default();
     let (linear, slerp) = (registry.get("linear").unwrap(), registry.get("slerp").unwrap());
     let with = |method, key: &str| {
-        let parameters = BTreeMap::from([(key.to_owned(), Number::Number(0.5))]);
+        let parameters = BTreeMap::from([(key.to_owned(), Value::Number(0.5))]);
         error(
             &[(&one, 0.5)],
             &Combination::Method { method, parameters: &parameters, rank: 2, seed: 0 },
