@@ -134,7 +134,7 @@ pub fn round(dtype: Dtype, values: &mut [f32]) {
 }
 
 /// Nearest, ties to even; a NaN stays one. Without branches, so that the loop becomes vectors.
-#[inline(always)]
+#[inline]
 fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;

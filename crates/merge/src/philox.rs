@@ -2,6 +2,10 @@
 //!
 //! Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011).
 
+use pulp::Arch;
+
+/// Groups of four that are computed side by side.
+const SIDE: usize = 8;
 const ROUNDS: usize = 10;
 const M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -43,22 +47,64 @@ impl Stream {
 
     /// Numbers in `[0, 1)` for the elements from `start` on.
     pub fn fill(&self, start: usize, out: &mut [f32]) {
-        let mut element = start;
-        let mut rest = out;
-        while !rest.is_empty() {
+        // Up to the first whole group of four, whole groups side by side, and what is left.
+        let head = out.len().min(start.next_multiple_of(4) - start);
+        let (head, rest) = out.split_at_mut(head);
+        self.some(start, head);
+        let first = start + head.len();
+        let (wide, tail) = rest.as_chunks_mut::<{ 4 * SIDE }>();
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (index, out) in wide.iter_mut().enumerate() {
+                    self.side_by_side(first + index * 4 * SIDE, out);
+                }
+            },
+        );
+        self.some(first + wide.len() * 4 * SIDE, tail);
+    }
+
+    /// The numbers of at most a few elements.
+    fn some(&self, start: usize, out: &mut [f32]) {
+        for (element, place) in (start..).zip(out) {
             let group = (element / 4) as u64;
             let counter = [group as u32, (group >> 32) as u32, self.input, 0];
-            let words = philox(counter, self.key);
-            let first = element % 4;
-            let count = rest.len().min(4 - first);
-            let (now, later) = rest.split_at_mut(count);
-            for (place, word) in now.iter_mut().zip(&words[first..]) {
-                // 24 bits are what an f32 holds exactly.
-                *place = (word >> 8) as f32 * (1.0 / 16_777_216.0);
-            }
-            (element, rest) = (element + count, later);
+            *place = unit(philox(counter, self.key)[element % 4]);
         }
     }
+
+    /// As [`philox`] for groups that follow each other, `start` being the first element of the first.
+    #[expect(clippy::inline_always, reason = "as wide as its caller's vectors")]
+    #[inline(always)]
+    fn side_by_side(&self, start: usize, out: &mut [f32; 4 * SIDE]) {
+        let (mut a, mut b) = ([0u32; SIDE], [0u32; SIDE]);
+        let (mut c, mut d) = ([self.input; SIDE], [0u32; SIDE]);
+        for lane in 0..SIDE {
+            let group = (start / 4 + lane) as u64;
+            (a[lane], b[lane]) = (group as u32, (group >> 32) as u32);
+        }
+        let mut key = self.key;
+        for _ in 0..ROUNDS {
+            for lane in 0..SIDE {
+                let left = u64::from(M[0]) * u64::from(a[lane]);
+                let right = u64::from(M[1]) * u64::from(c[lane]);
+                a[lane] = (right >> 32) as u32 ^ b[lane] ^ key[0];
+                b[lane] = right as u32;
+                c[lane] = (left >> 32) as u32 ^ d[lane] ^ key[1];
+                d[lane] = left as u32;
+            }
+            key = [key[0].wrapping_add(W[0]), key[1].wrapping_add(W[1])];
+        }
+        for (lane, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *out = [unit(a[lane]), unit(b[lane]), unit(c[lane]), unit(d[lane])];
+        }
+    }
+}
+
+/// 24 bits are what an f32 holds exactly.
+#[inline]
+fn unit(word: u32) -> f32 {
+    (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
 #[cfg(test)]
@@ -85,16 +131,19 @@ mod tests {
     #[test]
     fn a_place_has_its_number_however_it_is_reached() {
         let stream = Stream::new(7, "model.norm.weight", 1);
-        let mut whole = [0.0; 37];
-        stream.fill(0, &mut whole);
-        for start in 0..37 {
-            for end in start..37 {
+        let mut whole = [0.0; 137];
+        for (element, place) in whole.iter_mut().enumerate() {
+            let words = philox([element as u32 / 4, 0, 1, 0], stream.key);
+            *place = unit(words[element % 4]);
+        }
+        for start in 0..137 {
+            for end in start..137 {
                 let mut part = vec![0.0; end - start];
                 stream.fill(start, &mut part);
                 assert_eq!(part, whole[start..end]);
             }
         }
-        let mut other = [0.0; 37];
+        let mut other = [0.0; 137];
         for stream in [
             Stream::new(8, "model.norm.weight", 1),
             Stream::new(7, "model.norm.bias", 1),

@@ -236,31 +236,37 @@ fn count_upper(d: &[f32], counts: &mut [u64; UPPER]) {
 
 /// Few elements have these upper bits: most stretches are passed over.
 fn count_lower(d: &[f32], upper: u32, counts: &mut [u64; LOWER]) {
-    Arch::new().dispatch(|| {
-        for d in d.chunks(LANES) {
-            let mut any = 0;
-            for d in d {
-                any |= u32::from(d.abs().to_bits() >> 16 == upper);
-            }
-            if any == 0 {
-                continue;
-            }
-            for d in d {
-                let bits = d.abs().to_bits();
-                if bits >> 16 == upper {
-                    counts[bits as usize % LOWER] += 1;
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for d in d.chunks(LANES) {
+                let mut any = 0;
+                for d in d {
+                    any |= u32::from(d.abs().to_bits() >> 16 == upper);
+                }
+                if any == 0 {
+                    continue;
+                }
+                for d in d {
+                    let bits = d.abs().to_bits();
+                    if bits >> 16 == upper {
+                        counts[bits as usize % LOWER] += 1;
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 fn count_equal(d: &[f32], size: u32) -> u32 {
-    Arch::new().dispatch(|| {
-        let mut count = 0;
-        for d in d {
-            count += u32::from(d.abs().to_bits() == size);
-        }
-        count
-    })
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut count = 0;
+            for d in d {
+                count += u32::from(d.abs().to_bits() == size);
+            }
+            count
+        },
+    )
 }
