@@ -98,6 +98,22 @@ pub fn add_products(sums: &mut [f64], a: &[f32], b: &[f32]) {
     });
 }
 
+/// How many of the `x_i` are so.
+pub fn count(x: &[f32], so: impl Fn(f32) -> bool) -> u32 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || x.iter().map(|x| u32::from(so(*x))).sum(),
+    )
+}
+
+/// How many pairs of `x_i` and `b_i` are so.
+pub fn count_with(x: &[f32], b: &[f32], so: impl Fn(f32, f32) -> bool) -> u32 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || x.iter().zip(b).map(|(x, b)| u32::from(so(*x, *b))).sum(),
+    )
+}
+
 /// `x_i = of(x_i)`.
 pub fn each(x: &mut [f32], of: impl Fn(f32) -> f32) {
     Arch::new().dispatch(

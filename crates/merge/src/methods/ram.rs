@@ -101,13 +101,9 @@ fn count(epsilon: f32, block: &Block, c: &mut [f32]) {
 }
 
 fn shared_and_own(epsilon: f32, d: &[f32], c: &[f32]) -> [f64; 2] {
-    let (mut shared, mut own) = (0u32, 0u32);
-    for (d, c) in d.iter().zip(c) {
-        let changed = u32::from(d.abs() > epsilon);
-        shared += changed * u32::from(*c > 1.0);
-        own += changed * u32::from(*c == 1.0);
-    }
-    [f64::from(shared), f64::from(own)]
+    let changed = ops::count(d, |d| d.abs() > epsilon);
+    let shared = ops::count_with(d, c, |d, c| d.abs() > epsilon && c > 1.0);
+    [f64::from(shared), f64::from(changed - shared)]
 }
 
 fn merge(group: &Group<'_>, epsilon: f32, l: &[f32], block: &mut Block, y: &mut [f32]) {

@@ -49,8 +49,9 @@ impl Merge for Sce {
             selected(group, edge, block);
             for (piece, y) in y.chunks_mut(PIECE).enumerate() {
                 let at = piece * PIECE..piece * PIECE + y.len();
-                let (mut sign, mut divisor) = ([0.0; PIECE], [0.0; PIECE]);
-                let (sign, divisor) = (&mut sign[..y.len()], &mut divisor[..y.len()]);
+                let [mut sign, mut mask, mut divisor] = [[0.0; PIECE]; 3];
+                let (sign, mask) = (&mut sign[..y.len()], &mut mask[..y.len()]);
+                let divisor = &mut divisor[..y.len()];
                 for d in &block.inputs {
                     ops::add_to(sign, &d[at.clone()]);
                 }
@@ -58,15 +59,11 @@ impl Merge for Sce {
                 y.fill(0.0);
                 for (d, q) in block.inputs.iter_mut().zip(&q) {
                     let d = &mut d[at.clone()];
-                    ops::each_with(
-                        d,
-                        sign,
-                        |d, sign| if (d > 0.0) == (sign >= 0.0) { d } else { 0.0 },
-                    );
-                    ops::each_with(divisor, d, |sum, d| sum + if d == 0.0 { 0.0 } else { *q });
+                    ops::same_sign(mask, d, sign);
+                    ops::axpy(divisor, *q, mask);
                     ops::scale(d, *q);
                     group.round(d);
-                    ops::add_to(y, d);
+                    ops::add_product(y, d, mask);
                 }
                 group.round(y);
                 group.round(divisor);
@@ -89,8 +86,9 @@ impl Sce {
         let [places, sum] = group.sum(|block| {
             variance(group, block);
             let variance = &block.inputs[0];
-            let places = variance.iter().map(|v| u32::from(*v != 0.0)).sum::<u32>();
-            [f64::from(places), variance.iter().map(|v| f64::from(*v)).sum()]
+            let places = ops::count(variance, |v| v != 0.0);
+            // Not finite if one of them is not.
+            [f64::from(places), ops::l1(variance)]
         });
         if !sum.is_finite() {
             return Err(not_finite(group));
