@@ -184,12 +184,11 @@ impl Source {
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::Stored(tensor) => tensor.shape(),
-            Self::Memory(_, shape) | Self::Made { shape, .. } => shape,
+            Self::Memory(_, shape) | Self::Made { shape, .. } | Self::Zeros(shape) => shape,
             Self::Scaled(scaled) => scaled.values.shape(),
             Self::Rows(rows) => &rows.shape,
             Self::Cast(source, _) => source.shape(),
             Self::Folded(folded) => folded.shape(),
-            Self::Zeros(shape) => shape,
         }
     }
 

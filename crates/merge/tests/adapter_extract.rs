@@ -292,6 +292,42 @@ fn a_larger_vocabulary() {
     );
 }
 
+/// PEFT wants the shared matrix under both names (`ensure_weight_tying`); the base has it under one.
+#[test]
+fn a_head_that_is_the_embeddings() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, by: f32| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(
+            path.join("config.json"),
+            r#"{"tie_word_embeddings": true, "vocab_size": 8}"#,
+        )
+        .unwrap();
+        let numbers =
+            |count: usize| (0..count).map(|i| (i as f32 * by).sin()).collect::<Vec<f32>>();
+        write_values(
+            &path.join("model.safetensors"),
+            &[
+                ("model.embed_tokens.weight", &[8, 3], numbers(24)),
+                ("model.proj.weight", &[5, 3], numbers(15)),
+            ],
+        );
+        Checkpoint::open(path).unwrap()
+    };
+    let (base, tuned) = (write("a", 0.5), write("b", 0.7));
+    let (adapter, report) = extracted(&base, &tuned, &rank_4());
+    assert_eq!(report.whole, ["model.embed_tokens.weight"]);
+    assert!(adapter.whole().keys().eq(["lm_head.weight", "model.embed_tokens.weight"]));
+    for (name, source) in fold(&base, &adapter).unwrap() {
+        let wanted = read(&Source::Stored(tuned.tensors()[&name].clone()));
+        assert!(largest_difference(&read(&source), &wanted) < 1e-6, "{name}");
+    }
+    let low = ExtractOptions { embeddings: Embeddings::LowRank, ..rank_4() };
+    let error = extract(&base, &tuned, &low, folder.path().join("x"), &|_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("is the head as well"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_is_told() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Adapters folded into a base, against PEFT's `merge_and_unload` (see `tests/fixtures/merge/README.md`).
+//! Adapters folded into a base, against PEFT's `merge_and_unload` (see `tests/fixtures/merge/adapters.md`).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod adapter_support;

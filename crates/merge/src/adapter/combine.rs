@@ -167,7 +167,7 @@ fn approximate(parts: &[Part<'_>], rank: usize) -> (NewModule, f64) {
     let (m, n) = parts[0].module.delta.dims();
     let Svd { u, s, v } = randomized::of_factors(&left, &right, m, n);
     let rank = rank.min(m).min(n).min(s.len());
-    let energy = |values: &[f64]| values.iter().map(|s| s * s).sum::<f64>();
+    let energy = |values: &[f64]| values.iter().fold(0.0, |sum, s| sum + s * s);
     let (missed, whole) = (energy(&s[rank..]), energy(&s));
     let (a, left) = randomized::truncated(&u, &s, &v, rank, false);
     let error = if whole > 0.0 { (missed / whole).sqrt() } else { 0.0 };

@@ -110,6 +110,12 @@ pub(super) fn differences<'a>(
         } else {
             difference.kind = kind(name, after, vocabulary, options);
         }
+        if difference.kind == Kind::LowRank && difference.is_embedding() && names::is_tied(tuned) {
+            problems.push(format!(
+                "tensor `{name}` is the head as well (tie_word_embeddings): factors would change only one of the \
+                 two, save embeddings as a whole"
+            ));
+        }
         changed.push(difference);
     }
     if !problems.is_empty() {

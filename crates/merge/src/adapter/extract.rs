@@ -200,7 +200,7 @@ pub fn extract(
                 new.whole.insert(difference.name.to_owned(), difference.tuned.clone());
             }
             (Kind::Left(reason), _) => {
-                report.uncovered.push((difference.name.to_owned(), reason.clone()))
+                report.uncovered.push((difference.name.to_owned(), reason.clone()));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::extract::same_bytes;
 use super::folded::{Folded, matrix};
 use super::low_rank::LowRank;
 use super::tensors::{Adapter, Module};
@@ -38,6 +39,7 @@ pub(crate) fn fold_into(
     let mut problems = Vec::new();
     for (name, tensor) in adapter.whole() {
         match tensors.get_mut(name) {
+            None if is_shared(base, adapter, name) => {}
             None => problems.push(missing(base, name)),
             Some(old) if old.shape() != tensor.shape() => problems.push(format!(
                 "tensor `{name}` is {:?} in the adapter and {:?} in the base",
@@ -86,15 +88,25 @@ pub(crate) fn fold_into(
 }
 
 fn missing(base: &Checkpoint, name: &str) -> String {
-    let tied =
-        base.config().get("tie_word_embeddings").and_then(serde_json::Value::as_bool) == Some(true);
-    let why = if tied && name == "lm_head.weight" {
+    let why = if is_tied(base) && name == "lm_head.weight" {
         ": its head is the matrix of its embeddings (tie_word_embeddings), which an adapter of the head would \
          change as well; save the base with a head of its own first"
     } else {
         ""
     };
     format!("tensor `{name}` is not in the base{why}")
+}
+
+fn is_tied(base: &Checkpoint) -> bool {
+    base.config().get("tie_word_embeddings").and_then(serde_json::Value::as_bool) == Some(true)
+}
+
+/// Whether a tensor of the adapter is a second copy of another, for the second use of a tied matrix: PEFT's
+/// `ensure_weight_tying`.
+fn is_shared(base: &Checkpoint, adapter: &Adapter, name: &str) -> bool {
+    let tensor = &adapter.whole()[name];
+    let others = adapter.whole().iter().filter(|(other, _)| base.tensors().contains_key(*other));
+    is_tied(base) && others.into_iter().any(|(_, other)| same_bytes(other, tensor))
 }
 
 /// How the weights that are not square are stored: (out, in) or (in, out).
@@ -122,10 +134,10 @@ impl Habit {
         }
         match seen {
             [true, true] => Self::Mixed,
-            [true, false] => Self::Straight,
-            [false, true] => Self::Transposed,
-            [false, false] if adapter.config().fan_in_fan_out => Self::Transposed,
-            [false, false] => Self::Straight,
+            [straight, transposed] => {
+                let by_setting = !straight && !transposed && adapter.config().fan_in_fan_out;
+                if transposed || by_setting { Self::Transposed } else { Self::Straight }
+            }
         }
     }
 }

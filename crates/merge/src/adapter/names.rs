@@ -21,6 +21,9 @@ const EMBEDDINGS: &[&str] = &[
     "shared",
     "relative_attention_bias",
 ];
+/// Embeddings of tokens, which a head may share, and its name.
+const TIED: &[&str] = &["embed_tokens", "wte", "embed_in", "word_embeddings", "shared"];
+const HEAD: &str = "lm_head.weight";
 /// Linear layers over the vocabulary.
 const HEADS: &[&str] = &["lm_head", "embed_out", "output_layer"];
 /// Families whose layers are transformers' `Conv1D`, stored as (in, out), and the ends of their paths.
@@ -104,11 +107,27 @@ pub(super) fn choose(tuned: &Checkpoint, new: &mut NewAdapter) {
     // PEFT compares the ends of paths here, wherever a name begins.
     let saved: Vec<&str> = new.modules_to_save.iter().map(String::as_str).collect();
     let to_save = shortened(&all, &saved, |path, end| path.ends_with(end));
-    let tied = tuned.config().get("tie_word_embeddings").and_then(Value::as_bool) == Some(true);
-    let is_embedding =
-        |path: &str| vocabulary(&format!("{path}.weight"), &[], &Map::new()) != Vocabulary::No;
-    new.ensure_weight_tying = tied && saved.iter().chain(&adapted).any(|path| is_embedding(path));
     new.modules_to_save = to_save;
+    tie(tuned, new);
+}
+
+/// Whether the head of a checkpoint is the matrix of its embeddings, stored once.
+pub(super) fn is_tied(checkpoint: &Checkpoint) -> bool {
+    let tied = checkpoint.config().get("tie_word_embeddings").and_then(Value::as_bool);
+    tied == Some(true) && !checkpoint.tensors().contains_key(HEAD)
+}
+
+/// Embeddings that are the head as well stand in the file twice, as PEFT writes them with
+/// `ensure_weight_tying`.
+fn tie(tuned: &Checkpoint, new: &mut NewAdapter) {
+    if !is_tied(tuned) {
+        return;
+    }
+    let is_embedding = |name: &&String| TIED.iter().any(|end| module_of(name).ends_with(end));
+    if let Some(tensor) = new.whole.keys().find(is_embedding).map(|name| new.whole[name].clone()) {
+        new.whole.insert(HEAD.to_owned(), tensor);
+        new.ensure_weight_tying = true;
+    }
 }
 
 fn shortened(

@@ -52,6 +52,7 @@ pub(super) fn add_product(out: &mut [f32], a: Left<'_>, b: &[f32], [m, k, n]: [u
 }
 
 /// R rows of the result, from the row `row` of `a` on; R.
+#[expect(clippy::inline_always, reason = "it is compiled for the vectors of whom it is part of")]
 #[inline(always)]
 fn rows<const R: usize>(out: &mut [f32], a: Left<'_>, row: usize, b: &[f32], n: usize) -> usize {
     let k = b.len() / n;

@@ -250,7 +250,7 @@ fn module(config: &AdapterConfig, name: &str, parts: Parts) -> Result<Module, Ve
         let setting = if what == "magnitude" { "use_dora" } else { "lora_bias" };
         match tensor {
             None if wanted => {
-                problems.push(format!("module `{name}`: no {what}, but `{setting}` is true"))
+                problems.push(format!("module `{name}`: no {what}, but `{setting}` is true"));
             }
             Some(_) if !wanted => {
                 problems.push(format!("module `{name}`: a {what}, but `{setting}` is not true"));
