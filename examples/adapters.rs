@@ -102,7 +102,9 @@ struct ExtractArgs {
 
 fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
     match text.rsplit_once('=') {
-        Some((path, weight)) => Ok((path.into(), weight.parse().map_err(|e| format!("`{weight}`: {e}"))?)),
+        Some((path, weight)) => {
+            Ok((path.into(), weight.parse().map_err(|e| format!("`{weight}`: {e}"))?))
+        }
         None => Ok((text.into(), 1.0)),
     }
 }
@@ -131,9 +133,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn run_combine(args: &CombineArgs) -> Result<(), Box<dyn Error>> {
-    let opened: Vec<Adapter> = args.adapters.iter().map(|(path, _)| Adapter::open(path)).collect::<Result<_, _>>()?;
-    let adapters: Vec<(&Adapter, f64)> = opened.iter().zip(&args.adapters).map(|(a, (_, w))| (a, *w)).collect();
-    let (registry, parameters) = (Registry::default(), args.parameters.iter().cloned().collect::<BTreeMap<_, _>>());
+    let opened: Vec<Adapter> =
+        args.adapters.iter().map(|(path, _)| Adapter::open(path)).collect::<Result<_, _>>()?;
+    let adapters: Vec<(&Adapter, f64)> =
+        opened.iter().zip(&args.adapters).map(|(a, (_, w))| (a, *w)).collect();
+    let (registry, parameters) =
+        (Registry::default(), args.parameters.iter().cloned().collect::<BTreeMap<_, _>>());
     let how = match args.how.as_str() {
         "cat" => Combination::Concatenate,
         "svd" => Combination::Svd { rank: args.rank },
@@ -142,12 +147,21 @@ fn run_combine(args: &CombineArgs) -> Result<(), Box<dyn Error>> {
         name => {
             let method = registry.get(name).ok_or_else(|| {
                 let names: Vec<_> = registry.names().collect();
-                format!("`{name}` is no method, expected cat, svd, linear or one of {}", names.join(", "))
+                format!(
+                    "`{name}` is no method, expected cat, svd, linear or one of {}",
+                    names.join(", ")
+                )
             })?;
-            Combination::Method { method, parameters: &parameters, rank: args.rank, seed: args.seed }
+            Combination::Method {
+                method,
+                parameters: &parameters,
+                rank: args.rank,
+                seed: args.seed,
+            }
         }
     };
-    let spinner = ProgressBar::new_spinner().with_message(format!("combining {} adapters", adapters.len()));
+    let spinner =
+        ProgressBar::new_spinner().with_message(format!("combining {} adapters", adapters.len()));
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
     let report = combine(&adapters, &how, &args.out)?;
     spinner.finish_and_clear();
@@ -182,14 +196,18 @@ fn run_extract(args: ExtractArgs) -> Result<(), Box<dyn Error>> {
         dtype: args.dtype,
         ..ExtractOptions::default()
     };
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} modules, {eta}")?);
+    let bar = ProgressBar::new(0)
+        .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} modules, {eta}")?);
     let report = extract(&base, &tuned, &options, &args.out, &|done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
     for module in &report.modules {
-        println!("{}\trank {}\terror {:.4}\tenergy {:.4}", module.name, module.rank, module.error, module.energy);
+        println!(
+            "{}\trank {}\terror {:.4}\tenergy {:.4}",
+            module.name, module.rank, module.error, module.energy
+        );
     }
     for name in &report.whole {
         println!("{name}\twhole");
