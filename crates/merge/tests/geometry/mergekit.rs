@@ -1,6 +1,4 @@
-//! The spherical methods and those that select against mergekit 0.1.5's results on tiny checkpoints.
-
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+//! Against mergekit 0.1.5's results on tiny checkpoints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
