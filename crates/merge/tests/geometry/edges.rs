@@ -79,12 +79,15 @@ fn tensors_without_elements_scalars_and_vectors() {
     }
 }
 
+/// A method, a base and inputs.
+type Case<'a> = (&'a dyn Merge, Option<&'a [f32]>, &'a [&'a [f32]]);
+
 #[test]
 fn nan_is_an_error_where_it_would_spread() {
     let bad = [1.0, f32::NAN, 2.0, 3.0];
     let (good, base) = ([2.0, 1.0, 0.5, 1.0], [0.0; 4]);
     let inputs: [&[f32]; 3] = [&good, &bad, &good];
-    let methods: [(&dyn Merge, Option<&[f32]>, &[&[f32]]); 7] = [
+    let methods: [Case<'_>; 7] = [
         (&nuslerp([1.0, 1.0]), None, &inputs[..2]),
         (&multislerp(&[1.0; 3]), None, &inputs),
         (&KARCHER, None, &inputs),

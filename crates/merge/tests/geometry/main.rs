@@ -1,4 +1,4 @@
-//! NuSLERP, Multi-SLERP, Karcher mean, Model Stock, SCE, RAM, RAM+, NearSwap, Arcee Fusion, passthrough.
+//! The spherical methods, Model Stock, and those that choose element by element.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -143,7 +143,7 @@ fn multislerp_of_vectors_that_cancel() {
     for factor in [-1.0, -0.3] {
         let other: Vec<f32> = a.iter().map(|a| factor * a).collect();
         let y = merge(&multislerp(&[1.0, 1.0]), &[50], None, &[&a, &other], 0).unwrap();
-        let wanted: Vec<f32> = a.iter().map(|a| (1.0 + factor) / 2.0 * a).collect();
+        let wanted: Vec<f32> = a.iter().map(|a| f32::midpoint(1.0, factor) * a).collect();
         near(&y, &wanted, 1e-6);
     }
     // Three cannot be merged so, nor three that equal their base.
