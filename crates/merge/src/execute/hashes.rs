@@ -45,6 +45,18 @@ impl<'a> InputHashes<'a> {
         }
     }
 
+    /// The hash of a tensor that is copied as it is.
+    pub(crate) fn of_copy(&self, input: usize, tensor: &Tensor) -> Hash {
+        let hash = of(tensor.bytes());
+        if let Some(name) = self.plan.inputs()[input].name_of(tensor) {
+            let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+            begun.insert((input, name));
+            let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+            hashes[input].insert(name.to_owned(), hash);
+        }
+        hash
+    }
+
     /// Hashes what no output was read from.
     pub(crate) fn rest(&self) {
         for (index, input) in self.plan.inputs().iter().enumerate() {

@@ -25,7 +25,7 @@ use shards::ShardFile;
 pub use verify::verify;
 
 use crate::checkpoint::Mapped;
-use crate::plan::{Output, Plan};
+use crate::plan::{Origin, Output, Plan};
 use crate::{Checkpoint, Error};
 
 /// How a plan is carried out. None of it changes a bit of the output's tensors.
@@ -142,7 +142,10 @@ pub fn execute(
             Some(hash) => hash,
             None => {
                 tensor::write(output, plan.seed(), shard, place)?;
-                let hash = written();
+                let hash = match &output.origin {
+                    Origin::Copy { input, tensor } => input_hashes.of_copy(*input, tensor),
+                    Origin::Merge { .. } => written(),
+                };
                 journal.add(&output.name, hash)?;
                 hash
             }
@@ -155,18 +158,31 @@ pub fn execute(
             Err(Error::Stopped { path: folder.clone() })
         }
     };
-    let results = on_threads(plan, execution, || -> Result<Vec<(Hash, bool)>, Error> {
-        let mut results = Vec::with_capacity(places.len());
-        for batch in batches(plan.outputs()) {
-            let batch: Result<Vec<_>, Error> = batch.into_par_iter().map(one).collect();
-            results.extend(batch?);
-        }
-        input_hashes.rest();
-        files
-            .par_iter()
-            .try_for_each(|shard| shard.file.sync_all().map_err(Error::io(&shard.path)))?;
-        Ok(results)
-    })??;
+    // What is written goes to the disk while the rest is computed.
+    let (written, flush) = std::sync::mpsc::sync_channel::<usize>(1);
+    let results = std::thread::scope(|scope| -> Result<Vec<(Hash, bool)>, Error> {
+        let flusher = scope.spawn(|| {
+            flush.into_iter().try_for_each(|file| {
+                files[file].file.sync_data().map_err(Error::io(&files[file].path))
+            })
+        });
+        let results = on_threads(plan, execution, || -> Result<Vec<(Hash, bool)>, Error> {
+            let mut results = Vec::with_capacity(places.len());
+            for batch in batches(plan.outputs()) {
+                let last = places[batch.end - 1].file;
+                let batch: Result<Vec<_>, Error> = batch.into_par_iter().map(one).collect();
+                results.extend(batch?);
+                // A flusher that is busy, or has failed, hears nothing.
+                let _ = written.try_send(last);
+            }
+            input_hashes.rest();
+            Ok(results)
+        });
+        drop(written);
+        flusher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        results?
+    })?;
+    files.iter().try_for_each(|shard| shard.file.sync_all().map_err(Error::io(&shard.path)))?;
 
     let resumed = results.iter().filter(|(_, resumed)| *resumed).count();
     let names = plan.outputs().iter().map(|output| output.name.clone());

@@ -5,6 +5,7 @@
 //! memory than a few blocks, whatever the size of the tensor.
 
 mod arcee_fusion;
+mod bracket;
 mod breadcrumbs;
 mod columns;
 mod dare;

@@ -1,10 +1,11 @@
-//! The first elements in the order of their sizes `|d|`, without sorting: counts of the upper bits of the
-//! sizes, then counts of the lower bits where the edge lies. Exact, and of equal sizes the first places come
-//! first.
+//! The first elements in the order of their sizes `|d|`, without sorting: between two sizes that a sample
+//! gives, or by counts of the upper bits of all sizes and then of the lower bits where the edge lies. Exact, and
+//! of equal sizes the first places come first.
 
 use pulp::Arch;
 use safetensors::Dtype;
 
+use super::bracket::{self, Ranked};
 use super::task_vectors::subtract_base;
 use crate::Error;
 use crate::group::{Block, Group};
@@ -97,16 +98,56 @@ fn search(
         return Ok(Vec::new());
     }
     let n = group.numel() as u64;
-    // The place of the edge in the ascending order.
-    let ranks: Vec<u64> = questions
+    let asked: Vec<Question> = questions
         .iter()
-        .map(|(_, first)| match first {
-            First::Smallest(count) => *count as u64 - 1,
-            First::Largest(count) => n - *count as u64,
+        .map(|(input, first)| Question {
+            input: *input,
+            rank: match first {
+                First::Smallest(count) => *count as u64 - 1,
+                First::Largest(count) => n - *count as u64,
+            },
         })
         .collect();
+    let ranked = match bracket::ranked(group, values, &asked) {
+        Some(ranked) => ranked,
+        None => counted(group, values, &asked)?,
+    };
+    let mut edges = Vec::with_capacity(questions.len());
+    let mut ties = Vec::new();
+    for (question, ((input, first), ranked)) in questions.iter().zip(&ranked).enumerate() {
+        let Ranked { size, smaller, equal, of_blocks } = ranked;
+        let (size, smaller, equal) = (*size, *smaller, *equal);
+        let (wanted, before, after) = match first {
+            First::Smallest(count) => (*count as u64 - smaller, size + 1, size),
+            First::Largest(count) => (*count as u64 + smaller + equal - n, size, size + 1),
+        };
+        edges.push(Edge { place: group.numel(), before, after });
+        // Which zeros are kept is all the same.
+        if wanted < equal && size > 0 {
+            ties.push(Tie { question, input: *input, size, wanted, of_blocks: of_blocks.clone() });
+        }
+    }
+    for (tie, place) in ties.iter().zip(places(group, values, &ties)) {
+        edges[tie.question].place = place;
+    }
+    Ok(edges)
+}
 
-    let mut inputs: Vec<usize> = questions.iter().map(|(input, _)| *input).collect();
+/// The element of an input that has this many before it in the ascending order of sizes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    pub(super) input: usize,
+    pub(super) rank: u64,
+}
+
+/// The sizes at the ranks, by counting the upper bits of all sizes and then the lower bits of those that share
+/// the upper bits of the one that is looked for.
+fn counted(
+    group: &Group<'_>,
+    values: &(impl Fn(&mut Block) + Sync),
+    questions: &[Question],
+) -> Result<Vec<Ranked>, Error> {
+    let mut inputs: Vec<usize> = questions.iter().map(|question| question.input).collect();
     inputs.sort_unstable();
     inputs.dedup();
     let counts = group.count(inputs.len() * UPPER, |block, counts| {
@@ -127,49 +168,38 @@ fn search(
     }
     let upper: Vec<Found> = questions
         .iter()
-        .zip(&ranks)
-        .map(|((input, _), rank)| {
-            let table = inputs.iter().position(|known| known == input).unwrap_or_default();
-            find(&tables[table], *rank)
+        .map(|question| {
+            let table = inputs.iter().position(|known| *known == question.input);
+            find(&tables[table.unwrap_or_default()], question.rank)
         })
         .collect();
-
     // Of bf16 there are no lower bits.
-    let counts = if group.arithmetic == Dtype::BF16 {
-        Vec::new()
-    } else {
-        group.count(questions.len() * LOWER, |block, counts| {
-            values(block);
-            let tables = counts.as_chunks_mut().0;
-            for (((input, _), upper), counts) in questions.iter().zip(&upper).zip(tables) {
-                count_lower(&block.inputs[*input], upper.bucket, counts);
-            }
-        })
-    };
-    let mut edges = Vec::with_capacity(questions.len());
-    let mut ties = Vec::new();
-    for (question, ((input, first), upper)) in questions.iter().zip(&upper).enumerate() {
-        let (size, smaller, equal) = match counts.chunks(LOWER).nth(question) {
-            None => (upper.bucket << 16, upper.below, upper.count),
-            Some(counts) => {
-                let lower = find(counts, ranks[question] - upper.below);
-                (upper.bucket << 16 | lower.bucket, upper.below + lower.below, lower.count)
-            }
+    if group.arithmetic == Dtype::BF16 {
+        let of = |upper: &Found| Ranked {
+            size: upper.bucket << 16,
+            smaller: upper.below,
+            equal: upper.count,
+            of_blocks: None,
         };
-        let (wanted, before, after) = match first {
-            First::Smallest(count) => (*count as u64 - smaller, size + 1, size),
-            First::Largest(count) => (*count as u64 + smaller + equal - n, size, size + 1),
-        };
-        edges.push(Edge { place: group.numel(), before, after });
-        // Which zeros are kept is all the same.
-        if wanted < equal && size > 0 {
-            ties.push(Tie { question, input: *input, size, wanted });
+        return Ok(upper.iter().map(of).collect());
+    }
+    let counts = group.count(questions.len() * LOWER, |block, counts| {
+        values(block);
+        let tables = counts.as_chunks_mut().0;
+        for ((question, upper), counts) in questions.iter().zip(&upper).zip(tables) {
+            count_lower(&block.inputs[question.input], upper.bucket, counts);
         }
-    }
-    for (tie, place) in ties.iter().zip(places(group, values, &ties)) {
-        edges[tie.question].place = place;
-    }
-    Ok(edges)
+    });
+    let of = |((question, upper), counts): ((&Question, &Found), &[u64])| {
+        let lower = find(counts, question.rank - upper.below);
+        Ranked {
+            size: upper.bucket << 16 | lower.bucket,
+            smaller: upper.below + lower.below,
+            equal: lower.count,
+            of_blocks: None,
+        }
+    };
+    Ok(questions.iter().zip(&upper).zip(counts.chunks(LOWER)).map(of).collect())
 }
 
 /// Equal sizes at an edge, of which the first `wanted` are on the one side.
@@ -178,6 +208,7 @@ struct Tie {
     input: usize,
     size: u32,
     wanted: u64,
+    of_blocks: Option<Vec<u32>>,
 }
 
 /// The place behind the last wanted one of the equal sizes.
@@ -185,15 +216,25 @@ fn places(group: &Group<'_>, values: &(impl Fn(&mut Block) + Sync), ties: &[Tie]
     if ties.is_empty() {
         return Vec::new();
     }
-    let counts = group.map(|block| {
-        values(block);
-        ties.iter().map(|tie| count_equal(&block.inputs[tie.input], tie.size)).collect::<Vec<_>>()
-    });
+    let known = ties.iter().all(|tie| tie.of_blocks.is_some());
+    let counts = if known {
+        Vec::new()
+    } else {
+        group.map(|block| {
+            values(block);
+            let count = |tie: &Tie| count_equal(&block.inputs[tie.input], tie.size);
+            ties.iter().map(count).collect::<Vec<_>>()
+        })
+    };
     let mut block = group.buffers();
     let place = |(index, tie): (usize, &Tie)| {
         let mut wanted = tie.wanted;
-        let last = counts.iter().position(|counts| {
-            let here = u64::from(counts[index]);
+        let here = |block: usize| match &tie.of_blocks {
+            Some(counts) => u64::from(counts[block]),
+            None => u64::from(counts[block][index]),
+        };
+        let last = (0..group.blocks()).position(|block| {
+            let here = here(block);
             let reached = here >= wanted;
             wanted -= if reached { 0 } else { here };
             reached
