@@ -1,9 +1,10 @@
-//! LoRA adapters without loading a model: several into one, and one from a fine-tuned checkpoint.
+//! LoRA adapters without loading a model: several into one, one from a fine-tuned checkpoint, one added to its base.
 //!
 //! ```text
 //! cargo run --release --example adapters -- combine --adapter DIR=0.7 --adapter DIR=0.3 --how svd --rank 16 OUT
 //! cargo run --release --example adapters -- combine --adapter DIR --adapter DIR --how ties --set density=0.5 OUT
 //! cargo run --release --example adapters -- extract BASE TUNED OUT --rank 32 [--energy 0.05]
+//! cargo run --release --example adapters -- add BASE ADAPTER OUT
 //! ```
 //!
 //! What was made goes to standard output, a line for each module with its rank and relative error.
@@ -15,12 +16,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use posttrain::merge::Checkpoint;
 use posttrain::merge::adapter::{
     Adapter, Combination, Embeddings, ExtractOptions, Others, RankRule, combine, extract,
 };
+use posttrain::merge::config::MergeConfig;
 use posttrain::merge::dtype::Dtype;
-use posttrain::merge::methods::{Number, Registry};
+use posttrain::merge::methods::{Registry, Value};
+use posttrain::merge::{Checkpoint, Execution, Plan, PlanOptions, execute};
+use serde_json::json;
 
 /// LoRA adapters without loading a model.
 #[derive(Parser)]
@@ -35,6 +38,15 @@ enum Command {
     Combine(CombineArgs),
     /// An adapter from the difference of two checkpoints.
     Extract(ExtractArgs),
+    /// A base with an adapter folded in.
+    Add {
+        /// The base checkpoint.
+        base: PathBuf,
+        /// The adapter's folder.
+        adapter: PathBuf,
+        /// The new folder.
+        out: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -50,7 +62,7 @@ struct CombineArgs {
     rank: usize,
     /// A parameter of the method, such as density=0.5; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
-    parameters: Vec<(String, Number)>,
+    parameters: Vec<(String, Value)>,
     /// For random methods and decompositions.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -109,11 +121,11 @@ fn weighted(text: &str) -> Result<(PathBuf, f64), String> {
     }
 }
 
-fn parameter(text: &str) -> Result<(String, Number), String> {
+fn parameter(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let value = match value {
-        "true" | "false" => Number::Flag(value == "true"),
-        number => Number::Number(number.parse().map_err(|e| format!("`{number}`: {e}"))?),
+        "true" | "false" => Value::Flag(value == "true"),
+        number => Value::Number(number.parse().map_err(|e| format!("`{number}`: {e}"))?),
     };
     Ok((name.to_owned(), value))
 }
@@ -129,6 +141,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     match command {
         Command::Combine(args) => run_combine(&args),
         Command::Extract(args) => run_extract(args),
+        Command::Add { base, adapter, out } => {
+            let model = json!({"model": {"path": base}, "lora": {"path": adapter}});
+            let config = json!({"merge_method": "passthrough", "models": [{"model": model}]});
+            let plan = Plan::new(&MergeConfig::from_value(&config)?, PlanOptions::default())?;
+            let bar = ProgressBar::new(plan.written());
+            execute(&plan, &out, &Execution::default(), &|progress| {
+                bar.set_position(progress.done);
+                true
+            })?;
+            bar.finish_and_clear();
+            Ok(())
+        }
     }
 }
 

@@ -56,9 +56,18 @@ fn executed(
 
 #[test]
 fn selection_is_that_of_a_sort() {
-    for (n, levels, block) in
-        [(1, 1, 4), (7, 2, 3), (1000, 5, 64), (5000, 3000, 512), (40_000, 90, 1000)]
-    {
+    // From 64 blocks on a sample is taken; few levels are heavy sizes, many are not.
+    for (n, levels, block) in [
+        (1, 1, 4),
+        (7, 2, 3),
+        (1000, 5, 64),
+        (5000, 3000, 512),
+        (40_000, 90, 1000),
+        (40_000, 90, 500),
+        (40_000, 4, 100),
+        (50_000, 700, 512),
+        (100_000, 1_000_000, 1000),
+    ] {
         for arithmetic in [Dtype::F32, Dtype::BF16] {
             let mut d: Vec<f32> = random(n as u64, n);
             for d in &mut d {
@@ -82,7 +91,10 @@ fn selection_is_that_of_a_sort() {
                 .iter()
                 .flat_map(|c| [(0, First::Smallest(*c)), (0, First::Largest(*c))])
                 .collect();
-            for (edge, (_, first)) in edges(&group, &questions).unwrap().iter().zip(&questions) {
+            let found = edges(&group, &questions).unwrap();
+            for (edge, question) in found.iter().zip(&questions) {
+                let first = &question.1;
+                assert_eq!(edges(&group, &[*question]).unwrap(), [*edge], "{n} {question:?} alone");
                 let mut order: Vec<usize> = (0..n).collect();
                 let (from, to, count) = match first {
                     First::Smallest(count) => {
