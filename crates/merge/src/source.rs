@@ -70,8 +70,8 @@ impl Scaled {
 #[derive(Debug)]
 pub struct Rows {
     pub(crate) sources: Vec<Source>,
-    pub(crate) rows: Vec<Row>,
-    /// `rows.len()` and the dimensions of a row.
+    pub(crate) order: Vec<Row>,
+    /// `order.len()` and the dimensions of a row.
     pub(crate) shape: Vec<usize>,
     /// What [`Row::Average`] is, once it has been asked for.
     pub(crate) average: OnceLock<Vec<f32>>,
@@ -104,7 +104,7 @@ impl Rows {
         while at < out.len() {
             let (row, column) = ((start + at) / length, (start + at) % length);
             let count = (length - column).min(out.len() - at);
-            self.read_row(&self.rows[row], column, &mut out[at..at + count]);
+            self.read_row(&self.order[row], column, &mut out[at..at + count]);
             at += count;
         }
     }
@@ -138,7 +138,7 @@ impl Rows {
         self.average.get_or_init(|| {
             let mut sum = vec![0.0f64; self.row_len()];
             let mut one = vec![0.0f32; self.row_len()];
-            let rows = self.rows.iter().filter(|row| **row != Row::Average);
+            let rows = self.order.iter().filter(|row| **row != Row::Average);
             let mut count = 0.0;
             for row in rows {
                 self.read_row(row, 0, &mut one);

@@ -138,17 +138,16 @@ pub fn execute(
             hashes::of(&maps[place.file][start..start + output.bytes() as usize])
         };
         let before = journal.done.get(&output.name).copied().filter(|hash| *hash == written());
-        let hash = match before {
-            Some(hash) => hash,
-            None => {
-                tensor::write(output, plan.seed(), shard, place)?;
-                let hash = match &output.origin {
-                    Origin::Copy { input, tensor } => input_hashes.of_copy(*input, tensor),
-                    Origin::Merge { .. } => written(),
-                };
-                journal.add(&output.name, hash)?;
-                hash
-            }
+        let hash = if let Some(hash) = before {
+            hash
+        } else {
+            tensor::write(output, plan.seed(), shard, place)?;
+            let hash = match &output.origin {
+                Origin::Copy { input, tensor } => input_hashes.of_copy(*input, tensor),
+                Origin::Merge { .. } => written(),
+            };
+            journal.add(&output.name, hash)?;
+            hash
         };
         input_hashes.add(output);
         let now = done.fetch_add(output.bytes(), Ordering::Relaxed) + output.bytes();

@@ -14,15 +14,14 @@ use crate::plan::{Origin, Output};
 use crate::source::Source;
 use crate::{Error, dtype};
 
+/// Takes bytes of a tensor and where they belong in it.
+pub(crate) type Emit<'a> = dyn Fn(Range<usize>, &[u8]) -> Result<(), Error> + Sync + 'a;
+
 /// Elements that are written at once, in whole blocks.
 const SPAN: usize = 131_072;
 
 /// Computes a tensor and hands its bytes out in stretches, in any order, from several threads.
-pub(crate) fn compute(
-    output: &Output,
-    seed: u64,
-    emit: &(dyn Fn(Range<usize>, &[u8]) -> Result<(), Error> + Sync),
-) -> Result<(), Error> {
+pub(crate) fn compute(output: &Output, seed: u64, emit: &Emit<'_>) -> Result<(), Error> {
     match &output.origin {
         Origin::Copy { tensor, .. } => emit(0..tensor.bytes().len(), tensor.bytes()),
         Origin::Merge { method, base, inputs, arithmetic, .. } => {
@@ -45,7 +44,7 @@ fn merge(
     output: &Output,
     method: &dyn Merge,
     group: &Group<'_>,
-    emit: &(dyn Fn(Range<usize>, &[u8]) -> Result<(), Error> + Sync),
+    emit: &Emit<'_>,
 ) -> Result<(), Error> {
     let apply = method.prepare(group).map_err(|error| name_nan(group, error))?;
     let size = dtype::size_of(output.dtype);

@@ -104,7 +104,7 @@ impl Bracket {
     }
 
     /// The sizes in the bracket that are not heavy. Most stretches have none.
-    #[inline(always)]
+    #[inline]
     fn collect(&self, d: &[f32], light: &mut Vec<u32>) {
         let (low, width) = (self.low, self.high.saturating_sub(self.low));
         for d in d.chunks(LANES) {

@@ -35,6 +35,14 @@ pub(super) fn method<'r>(
         per_input: parameter.scope == Scope::PerInput,
     };
     let mut all: Vec<Known<'_>> = method.parameters.iter().map(known).collect();
+    for block in config.parameter_blocks() {
+        for parameter in method.parameters.iter().filter(|parameter| !parameter.used) {
+            if block.parameters.get(parameter.name).is_some() {
+                let (path, name) = (&block.path, parameter.name);
+                warnings.push(format!("`{path}.{name}` has no effect on {}", method.name));
+            }
+        }
+    }
     // Files often carry parameters of another method along: said, and not refused.
     for block in config.parameter_blocks() {
         for (name, _) in &block.parameters.0 {

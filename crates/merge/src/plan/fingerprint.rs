@@ -30,7 +30,7 @@ impl Plan {
             match &output.origin {
                 Origin::Copy { .. } => line("copy".into()),
                 Origin::Merge { method, arithmetic, .. } => {
-                    line(format!("{method:?} {arithmetic:?}"))
+                    line(format!("{method:?} {arithmetic:?}"));
                 }
             }
             for (input, tensor) in output.stored() {

@@ -1,6 +1,6 @@
 //! What does not fit, all of it at once.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Something that keeps a merge from being carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,10 +85,10 @@ pub(crate) fn listed(problems: &[Problem]) -> String {
                 1 => String::new(),
                 _ => format!(" (so for {} more tensors)", times - 1),
             };
-            text += &format!("\n  {problem}{more}");
+            let _ = write!(text, "\n  {problem}{more}");
         }
         if said.len() > OF_A_KIND {
-            text += &format!("\n  and {} more of this kind", said.len() - OF_A_KIND);
+            let _ = write!(text, "\n  and {} more of this kind", said.len() - OF_A_KIND);
         }
     }
     text

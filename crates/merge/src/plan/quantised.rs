@@ -27,9 +27,10 @@ pub(super) fn role(name: &str, checkpoint: &Checkpoint) -> Option<&'static str> 
     if OF_ACTIVATIONS.iter().any(|ending| name.ends_with(ending)) {
         return Some("scales activations of the quantised model");
     }
-    let of =
-        |ending| name.strip_suffix(ending).is_some_and(|of| is_fp8(checkpoint.tensors().get(of)));
-    SCALES.iter().any(|ending| of(ending)).then_some("scales an fp8 tensor, which is read with it")
+    let of = |ending: &str| {
+        name.strip_suffix(ending).is_some_and(|of| is_fp8(checkpoint.tensors().get(of)))
+    };
+    SCALES.into_iter().any(of).then_some("scales an fp8 tensor, which is read with it")
 }
 
 /// The tensors of the model.

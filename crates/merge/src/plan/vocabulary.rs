@@ -107,7 +107,7 @@ impl Vocabulary {
             let average = OnceLock::new();
             mapped.push(Source::Rows(Arc::new(Rows {
                 sources: sources.clone(),
-                rows,
+                order: rows,
                 shape,
                 average,
             })));
