@@ -241,10 +241,8 @@ fn dare_keeps_a_share_and_scales_it() {
         let y = executed(&dare(p, None), "w", &[N], &inputs, 3);
         assert!(y.iter().zip(&d).all(|(y, d)| *y == 0.0 || y == d));
     }
-    assert_eq!(
-        executed(&dare(0.0, Some(Rescale::InverseDensity)), "w", &[N], &inputs, 3),
-        [0.0; N]
-    );
+    let none = executed(&dare(0.0, Some(Rescale::InverseDensity)), "w", &[N], &inputs, 3);
+    assert_eq!(none, vec![0.0; N]);
     assert_eq!(executed(&dare(1.0, Some(Rescale::InverseDensity)), "w", &[N], &inputs, 3), d);
 }
 
