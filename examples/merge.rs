@@ -12,6 +12,7 @@
 //! `--intermediate-dir`, where other documents find them by their names.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,7 +87,9 @@ fn bytes(text: &str) -> Result<u64, String> {
         "KIB" => 1024.0,
         "MIB" => 1024.0 * 1024.0,
         "GIB" => 1024.0 * 1024.0 * 1024.0,
-        other => return Err(format!("unknown unit `{other}`, expected KB, MB, GB, KiB, MiB or GiB")),
+        other => {
+            return Err(format!("unknown unit `{other}`, expected KB, MB, GB, KiB, MiB or GiB"));
+        }
     };
     let number: f64 = number.parse().map_err(|_| "expected a size such as 512MB".to_owned())?;
     Ok((number * factor) as u64)
@@ -139,13 +142,17 @@ fn merge(config: &MergeConfig, out: &Path, cli: &Cli) -> Result<bool, Error> {
         Execution { threads: cli.threads, memory: cli.memory, shard_size: cli.shard_size };
     let plan = Plan::new(config, options)?;
     if cli.plan {
-        println!("{plan}");
         let folder = out.ancestors().skip(1).find(|folder| folder.is_dir());
-        let folder = folder.unwrap_or(Path::new("."));
-        println!("{}", plan.estimate(execution.threads(), folder)?);
+        let estimate = plan.estimate(execution.threads(), folder.unwrap_or(Path::new(".")))?;
+        // Who reads only the beginning closes the pipe.
+        let _ = writeln!(std::io::stdout(), "{plan}\n{estimate}");
         return Ok(true);
     }
-    let there = out.exists() && Manifest::read(out).is_ok_and(|m| m.config == config.to_value());
+    let same = |manifest: Manifest| {
+        let arithmetic = manifest.options.arithmetic == plan.options().arithmetic.name();
+        manifest.config == config.to_value() && manifest.seed == plan.seed() && arithmetic
+    };
+    let there = out.exists() && Manifest::read(out).is_ok_and(same);
     if there {
         eprintln!("{}: merged already", out.display());
     } else {

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::manifest::{
     Contents, FORMAT, InputRecord, Manifest, Options, OutputRecord, Role, TensorRecord, Unused,
 };
-use crate::plan::{Arithmetic, Fate, Input, Origin, Plan};
+use crate::plan::{Fate, Input, Origin, Plan};
 
 /// Names that an adapter's stored tensors have in front.
 const ADAPTER: &str = "adapter:";
@@ -77,10 +77,7 @@ fn manifest(
         method: plan.config().merge_method.clone(),
         config: plan.config().to_value(),
         options: Options {
-            arithmetic: match plan.options().arithmetic {
-                Arithmetic::Float32 => "float32".into(),
-                Arithmetic::Input => "input".into(),
-            },
+            arithmetic: plan.options().arithmetic.name().into(),
             shard_size: execution.shard_size,
             dtype: plan.config().dtype,
             out_dtype: plan.config().out_dtype,

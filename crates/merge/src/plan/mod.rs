@@ -55,6 +55,16 @@ pub enum Arithmetic {
     Input,
 }
 
+impl Arithmetic {
+    /// As manifests have it: `float32` or `input`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Input => "input",
+        }
+    }
+}
+
 /// What happens to a tensor that some of the inputs lack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
