@@ -19,6 +19,13 @@ pub(crate) fn tiny_model(files: &Files) -> String {
     out
 }
 
+/// Makes a model like the tiny one from another seed.
+pub(crate) fn sibling(files: &Files, name: &str, seed: &str) -> String {
+    let out = files.path(name);
+    PROGRAM.stdout(&["--config", CONFIG, "--tokenizer", TOKENIZER, "--out", &out, "--seed", seed]);
+    out
+}
+
 fn json_of(path: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }

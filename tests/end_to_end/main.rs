@@ -3,6 +3,7 @@
 
 mod chat;
 mod init_model;
+mod merge;
 mod preference;
 mod render_template;
 mod reward;
