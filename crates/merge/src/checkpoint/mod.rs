@@ -1,5 +1,6 @@
 //! Checkpoints to merge: a folder of safetensors with its `config.json`, or a single file.
 
+mod header;
 mod map;
 mod shard;
 
@@ -96,20 +97,24 @@ impl Checkpoint {
             return Ok(());
         }
         let map = weight_map(&path)?;
+        let mut problems = Vec::new();
         for (name, file) in &map {
             let found = self.tensors.get(name).map(|tensor| tensor.file.as_path());
             if found != Some(&self.path.join(file)) {
                 let place =
                     found.map_or("in no file".into(), |file| format!("in {}", file.display()));
-                let reason = format!("tensor `{name}` should be in {file} and is {place}");
-                return Err(Error::checkpoint(path, reason));
+                problems.push(format!("tensor `{name}` should be in {file} and is {place}"));
             }
         }
-        if let Some((name, tensor)) = self.tensors.iter().find(|(name, _)| !map.contains_key(*name))
-        {
+        for (name, tensor) in self.tensors.iter().filter(|(name, _)| !map.contains_key(*name)) {
             let file = tensor.file.display();
-            let reason = format!("tensor `{name}` in {file} is not in the index");
-            return Err(Error::checkpoint(path, reason));
+            problems.push(format!("tensor `{name}` in {file} is not in the index"));
+        }
+        if !problems.is_empty() {
+            return Err(Error::checkpoint(
+                path,
+                header::listed("the index does not fit", &problems),
+            ));
         }
         Ok(())
     }
@@ -125,6 +130,7 @@ fn read_config(folder: &Path) -> Result<Map<String, Value>, Error> {
 fn weight_map(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     #[derive(serde::Deserialize)]
     struct Index {
+        #[serde(deserialize_with = "crate::manifest::unique")]
         weight_map: BTreeMap<String, String>,
     }
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
@@ -142,6 +148,15 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let index = folder.join(INDEX);
     if index.exists() {
         let files: BTreeSet<String> = weight_map(&index)?.into_values().collect();
+        let missing: Vec<&str> =
+            files.iter().filter(|file| !folder.join(file).exists()).map(String::as_str).collect();
+        if files.is_empty() || !missing.is_empty() {
+            let reason = match missing[..] {
+                [] => "it names no files".to_owned(),
+                ref missing => format!("it names {}, not found in the folder", missing.join(", ")),
+            };
+            return Err(Error::checkpoint(index, reason));
+        }
         return Ok(files.into_iter().map(|file| folder.join(file)).collect());
     }
     let single = folder.join("model.safetensors");

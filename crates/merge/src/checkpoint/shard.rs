@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 
+use super::header;
 use super::map::Mapped;
 use crate::{Error, dtype};
 
@@ -20,6 +21,7 @@ pub(super) struct Shard {
 /// A tensor as a file has it.
 #[derive(Clone, Debug)]
 pub struct Tensor {
+    pub(crate) name: String,
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
     pub(crate) bytes: Mapped,
@@ -27,6 +29,11 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Its name in its file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The type of its elements.
     pub fn dtype(&self) -> Dtype {
         self.dtype
@@ -72,12 +79,13 @@ impl Shard {
             );
             return Err(fail(reason));
         }
-        let (size, metadata) = SafeTensors::read_metadata(&file).map_err(|error| {
-            fail(format!(
-                "broken safetensors header: {error}{}",
-                cut_off(&file[8..8 + header as usize], length - 8 - header)
-            ))
-        })?;
+        let text = &file[8..8 + header as usize];
+        let problems = header::problems(text, length - 8 - header);
+        if !problems.is_empty() {
+            return Err(fail(header::listed("broken safetensors header", &problems)));
+        }
+        let (size, metadata) = SafeTensors::read_metadata(&file)
+            .map_err(|error| fail(format!("broken safetensors header: {error}")))?;
         let start = 8 + size;
         let mut tensors = Vec::new();
         for (name, info) in metadata.tensors() {
@@ -87,8 +95,9 @@ impl Shard {
                 return Err(fail(reason));
             }
             tensors.push((
-                name,
+                name.clone(),
                 Tensor {
+                    name,
                     dtype: info.dtype,
                     shape: info.shape.clone(),
                     bytes: file.slice(start + from..start + to),
@@ -98,22 +107,5 @@ impl Shard {
         }
         tensors.sort_by_key(|(_, tensor)| tensor.bytes.range().start);
         Ok(Self { path: path.to_owned(), tensors })
-    }
-}
-
-/// What is missing at the end of a file whose header parses.
-fn cut_off(header: &[u8], found: u64) -> String {
-    let Ok(serde_json::Value::Object(header)) = serde_json::from_slice(header) else {
-        return String::new();
-    };
-    let ends = header.values().filter_map(|tensor| tensor["data_offsets"][1].as_u64());
-    match ends.max() {
-        Some(expected) if expected > found => {
-            format!(" (the data should have {expected} bytes and has {found}: the file is cut off)")
-        }
-        Some(expected) if expected < found => {
-            format!(" (the data should have {expected} bytes and has {found})")
-        }
-        _ => String::new(),
     }
 }

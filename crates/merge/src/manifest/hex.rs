@@ -43,7 +43,7 @@ pub(super) mod option {
 }
 
 /// An object whose keys are each there once: serde would keep the last of them.
-pub(super) fn unique<'de, D, V>(from: D) -> Result<BTreeMap<String, V>, D::Error>
+pub(crate) fn unique<'de, D, V>(from: D) -> Result<BTreeMap<String, V>, D::Error>
 where
     D: Deserializer<'de>,
     V: Deserialize<'de>,

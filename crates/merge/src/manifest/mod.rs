@@ -22,6 +22,7 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use hex::unique;
 pub use verify::{Difference, Found, VerifyReport, Whose, verify};
 
 use crate::Error;

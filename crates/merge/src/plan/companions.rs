@@ -10,6 +10,7 @@ use super::input::Input;
 use super::layers;
 use super::output::Output;
 use super::pieces::Taken;
+use super::quantised;
 use super::vocabulary::{Vocabulary, tokenizer_inputs};
 use crate::config::MergeConfig;
 use crate::tokenizer::{self, ChatTemplate, Files};
@@ -54,7 +55,7 @@ impl Companions {
         for taken in taken {
             layers::renumber(&mut model_config, taken, inputs, donor, &mut warnings);
         }
-        model_config.remove("quantization_config");
+        quantised::forget(&mut model_config);
         set_dtype(&mut model_config, outputs);
         untie(&mut model_config, outputs, &mut warnings);
         let mut generation = read_json(model.path(), "generation_config.json")?;

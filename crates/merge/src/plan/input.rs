@@ -13,8 +13,8 @@ use crate::config::ModelRef;
 use crate::source::Source;
 use crate::{Checkpoint, Error};
 
-/// Where a tensor lies: file, first byte, end.
-type Place = (PathBuf, usize, usize);
+/// A tensor of a file, by its name there. Empty tensors may share their bytes' place.
+type Place = (PathBuf, String);
 
 /// An input of a merge.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Input {
     /// The tensors as a method sees them: dequantised, with the adapter.
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) layout: Layout,
-    /// Stored tensors by their places: adapters' behind the checkpoint's own.
+    /// Stored tensors by their files and names: adapters' behind the checkpoint's own.
     stored: Vec<(String, Tensor)>,
     by_place: HashMap<Place, usize>,
 }
@@ -184,6 +184,5 @@ fn moved(name: &str, from: Option<&str>, to: Option<&str>) -> String {
 }
 
 fn place(tensor: &Tensor) -> Place {
-    let range = tensor.bytes.range();
-    (tensor.file.clone(), range.start, range.end)
+    (tensor.file.clone(), tensor.name.clone())
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use safetensors::Dtype;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::checkpoint::Tensor;
 use crate::source::{Scaled, Source};
@@ -17,7 +17,9 @@ use crate::{Checkpoint, Error};
 /// Endings of the names of scales.
 const SCALES: [&str; 2] = ["_scale_inv", "_scale"];
 /// Endings of names that only a quantised run needs.
-const OF_ACTIVATIONS: [&str; 2] = ["input_scale", "activation_scale"];
+const OF_ACTIVATIONS: [&str; 4] = ["input_scale", "activation_scale", ".k_scale", ".v_scale"];
+/// Endings of names that packed weights and what belongs to them have.
+const PACKED: [&str; 6] = [".qweight", ".weight_packed", ".absmax", ".SCB", ".qzeros", ".g_idx"];
 
 /// Why a stored tensor is no tensor of the model; `None` for one that is.
 pub(super) fn role(name: &str, checkpoint: &Checkpoint) -> Option<&'static str> {
@@ -62,15 +64,37 @@ fn has_fp8(checkpoint: &Checkpoint) -> bool {
     checkpoint.tensors().values().any(|tensor| is_fp8(Some(tensor)))
 }
 
+/// Where `config.json` speaks of the quantisation.
+const KEYS: [&str; 2] = ["quantization_config", "compression_config"];
+
+/// What `config.json` says of the quantisation, at the top or of a part of the model.
+fn settings(config: &Map<String, Value>) -> Option<&Value> {
+    let own = |map| KEYS.iter().find_map(|key| Map::get(map, *key)).filter(|own| !own.is_null());
+    own(config).or_else(|| config.values().filter_map(Value::as_object).find_map(own))
+}
+
+/// Removes it: what is merged is quantised no more.
+pub(super) fn forget(config: &mut Map<String, Value>) {
+    config.retain(|key, _| !KEYS.contains(&key.as_str()));
+    for part in config.values_mut().filter_map(Value::as_object_mut) {
+        part.retain(|key, _| !KEYS.contains(&key.as_str()));
+    }
+}
+
 /// Refuses what is quantised in any other way.
 fn check_method(checkpoint: &Checkpoint) -> Result<(), Error> {
-    let Some(config) = checkpoint.config().get("quantization_config") else { return Ok(()) };
-    let method = config.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-    let packed = checkpoint.tensors().iter().find(|(name, _)| {
-        ["qweight", "weight_packed", "absmax", "quant_state", ".SCB", "_blocks"]
-            .iter()
-            .any(|word| name.contains(word))
+    let settings = settings(checkpoint.config());
+    let packed = checkpoint.tensors().iter().find(|(name, tensor)| {
+        let integers = matches!(tensor.dtype(), Dtype::I8 | Dtype::U8) && name.ends_with(".weight");
+        // Without settings only what can be nothing else.
+        let blocks = settings.is_some() && name.ends_with("_blocks");
+        blocks || integers || PACKED.iter().any(|ending| name.ends_with(ending))
     });
+    if settings.is_none() && packed.is_none() {
+        return Ok(());
+    }
+    let method = settings.and_then(|settings| settings.get("quant_method"));
+    let method = method.and_then(Value::as_str).unwrap_or("an unknown method");
     let known = matches!(method, "fp8" | "fbgemm_fp8" | "compressed-tensors");
     if known && packed.is_none() {
         return Ok(());
@@ -102,7 +126,7 @@ fn scaled(
     }
     let mut scales = vec![0.0; scale.numel()];
     crate::dtype::decode(scale.dtype(), scale.bytes(), &mut scales);
-    let config = checkpoint.config().get("quantization_config");
+    let config = settings(checkpoint.config());
     let block = config.and_then(|config| config.get("weight_block_size")).and_then(Value::as_array);
     let size = |at: usize| {
         block.and_then(|block| block.get(at)?.as_u64()).map_or(128, |size| size.max(1) as usize)
