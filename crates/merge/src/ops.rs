@@ -167,13 +167,21 @@ pub fn axpy(out: &mut [f32], c: f32, x: &[f32]) {
 
 /// Whether there is a NaN.
 pub fn has_nan(x: &[f32]) -> bool {
-    Arch::new().dispatch(|| {
-        let mut found = false;
-        for x in x {
-            found |= x.is_nan();
-        }
-        found
-    })
+    any(x, f32::is_nan)
+}
+
+/// Whether one of the numbers is so.
+pub fn any(x: &[f32], is: impl Fn(f32) -> bool) -> bool {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut found = false;
+            for x in x {
+                found |= is(*x);
+            }
+            found
+        },
+    )
 }
 
 /// `y += x m`, the product rounded before it is added.

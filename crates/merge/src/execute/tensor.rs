@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
+use safetensors::Dtype;
 
 use super::shards::{Place, ShardFile};
 use crate::checkpoint::Tensor;
@@ -22,6 +23,9 @@ const SPAN: usize = 131_072;
 
 /// Computes a tensor and hands its bytes out in stretches, in any order, from several threads.
 pub(crate) fn compute(output: &Output, seed: u64, emit: &Emit<'_>) -> Result<(), Error> {
+    if output.numel() == 0 {
+        return Ok(());
+    }
     match &output.origin {
         Origin::Copy { tensor, .. } => emit(0..tensor.bytes().len(), tensor.bytes()),
         Origin::Merge { method, base, inputs, arithmetic, .. } => {
@@ -65,6 +69,15 @@ fn merge(
             if crate::ops::has_nan(y) {
                 return Err(found_nan(group, from, y));
             }
+            if let Some(at) = beyond(output.dtype, y) {
+                let reason = format!(
+                    "element {} is {:e}, more than {} can hold (`out_dtype: bfloat16` or float32 can)",
+                    from + at,
+                    y[at],
+                    dtype::name(output.dtype)
+                );
+                return Err(Error::tensor(&output.name, reason));
+            }
             // What was computed in the inputs' type has it before it is widened.
             group.round(y);
             let at = (from - start) * size;
@@ -107,6 +120,16 @@ fn copy_range(tensor: &Tensor, to: &File, offset: u64) -> bool {
     true
 }
 
+/// The first finite number that would be stored as an infinite one.
+fn beyond(dtype: Dtype, y: &[f32]) -> Option<usize> {
+    // Half a step above 65504, the largest; from there on it rounds to infinity.
+    const F16: f32 = 65_520.0;
+    if dtype != Dtype::F16 || !crate::ops::any(y, |y| y.abs() >= F16) {
+        return None;
+    }
+    y.iter().position(|y| y.abs() >= F16 && y.is_finite())
+}
+
 /// Where the first NaN of a tensor comes from: from an input, or from the method.
 fn found_nan(group: &Group<'_>, start: usize, y: &[f32]) -> Error {
     let at = start + y.iter().position(|y| y.is_nan()).unwrap_or(0);
@@ -131,10 +154,11 @@ fn nan_of_input(group: &Group<'_>) -> Option<Error> {
     };
     let (input, at) = group.map(find).into_iter().flatten().next()?;
     let source = if input == 0 { group.base? } else { &group.inputs[input - 1] };
-    let file = source
-        .stored()
-        .first()
-        .map_or_else(|| "an input".into(), |tensor| tensor.file().display().to_string());
-    let reason = format!("{file} has NaN at element {at}, expected numbers");
+    let stored = source.stored();
+    let place = stored.first().map_or_else(
+        || "an input".into(),
+        |tensor| format!("{}: `{}`", tensor.file().display(), tensor.name()),
+    );
+    let reason = format!("{place} is NaN at element {at}, expected numbers");
     Some(Error::tensor(group.name, reason))
 }

@@ -95,6 +95,10 @@ pub trait Merge: Send + Sync + Debug {
 
 /// The length of the blocks of a tensor under a method.
 pub fn block_len(method: &dyn Merge, shape: &[usize]) -> usize {
+    if shape.contains(&0) {
+        // The other dimensions may be as large as they like.
+        return BLOCK;
+    }
     let unit = method.unit(shape).max(1);
     unit * (BLOCK / unit).max(1)
 }

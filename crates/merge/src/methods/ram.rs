@@ -113,7 +113,8 @@ fn merge(group: &Group<'_>, epsilon: f32, l: &[f32], block: &mut Block, y: &mut 
     y.fill(0.0);
     for (d, l) in block.inputs.iter_mut().zip(l) {
         ops::each_with(d, &c, |d, c| {
-            let changed = if d.abs() > epsilon { d } else { 0.0 };
+            // NaN is not lost.
+            let changed = if d.abs() <= epsilon { 0.0 } else { d };
             if c > 1.0 { changed / c } else { changed * l }
         });
         group.round(d);
