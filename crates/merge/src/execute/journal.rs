@@ -52,14 +52,15 @@ impl Journal {
         let path = folder.join(NAME);
         let mut done = HashMap::new();
         if path.exists() {
-            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+            // The last line may be cut off, in the middle of a letter even.
+            let text = std::fs::read(&path).map_err(Error::io(&path))?;
+            let text = String::from_utf8_lossy(&text);
             let mut lines = text.lines();
             let head: Option<Head> = lines.next().and_then(|line| serde_json::from_str(line).ok());
             match head {
                 Some(head) if head.plan == plan => {}
                 _ => return Err(Error::Unfinished { path: folder.to_owned() }),
             }
-            // The last line may be cut off.
             done.extend(lines.map_while(Line::parse));
         }
         // Written anew, so that no cut-off line stands before the next one.

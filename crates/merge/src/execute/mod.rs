@@ -80,19 +80,24 @@ pub(crate) fn unfinished(out: &Path) -> PathBuf {
     out.with_file_name(name)
 }
 
-/// Runs `work` on as many threads as the execution and its memory allow.
-pub(crate) fn on_threads<T: Send>(
+/// As many threads as the execution and its memory allow.
+fn threads(plan: &Plan, execution: &Execution) -> Result<usize, Error> {
+    let needed = |threads| plan.memory(threads);
+    let threads =
+        (1..=execution.threads()).rev().find(|threads| needed(*threads) <= execution.memory);
+    threads.ok_or_else(|| {
+        let expected = format!("at least {} bytes for this plan", needed(1));
+        Error::value("memory", execution.memory, expected)
+    })
+}
+
+/// Runs `work` on these threads.
+fn on_threads<T: Send>(
     plan: &Plan,
     execution: &Execution,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, Error> {
-    let needed = |threads| plan.memory(threads);
-    let threads =
-        (1..=execution.threads()).rev().find(|threads| needed(*threads) <= execution.memory);
-    let Some(threads) = threads else {
-        let expected = format!("at least {} bytes for this plan", needed(1));
-        return Err(Error::value("memory", execution.memory, expected));
-    };
+    let threads = threads(plan, execution)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -105,7 +110,8 @@ pub(crate) fn on_threads<T: Send>(
 /// `observe` hears how far the merge is, and stops it by answering `false`.
 ///
 /// # Errors
-/// [`Error::Exists`]; [`Error::Unfinished`] when another merge was interrupted there; [`Error::Tensor`] for
+/// [`Error::Exists`]; [`Error::Value`] for too little memory; [`Error::Unfinished`] when another merge was interrupted there; [`Error::Checkpoint`] for a file
+/// there that is none of this merge's; [`Error::Tensor`] for
 /// what cannot be merged, NaN among it; [`Error::Io`], a full disk among it; [`Error::Stopped`].
 pub fn execute(
     plan: &Plan,
@@ -113,13 +119,19 @@ pub fn execute(
     execution: &Execution,
     observe: &(dyn Fn(Progress) -> bool + Sync),
 ) -> Result<Report, Error> {
-    if out.exists() {
+    // A link that leads nowhere is there too.
+    if out.symlink_metadata().is_ok() {
         return Err(Error::Exists { path: out.to_owned() });
     }
+    if out.file_name().is_none() {
+        return Err(Error::value("out", out.display(), "the name of a new folder"));
+    }
+    threads(plan, execution)?;
     let folder = unfinished(out);
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let journal = Journal::open(&folder, &plan.fingerprint(execution.shard_size))?;
     let (layouts, places) = shards::layout(plan.outputs(), execution.shard_size);
+    let journal = Journal::open(&folder, &plan.fingerprint(execution.shard_size))?;
+    record::refuse_foreign(plan, &folder, &layouts)?;
     let files: Vec<ShardFile> =
         layouts.iter().map(|layout| ShardFile::open(&folder, layout)).collect::<Result<_, _>>()?;
     let maps: Vec<Mapped> = files

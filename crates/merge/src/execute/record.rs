@@ -5,8 +5,10 @@ use std::path::Path;
 
 use blake3::Hash;
 
+use super::shards::Layout;
 use super::{Execution, Report};
 use crate::Error;
+use crate::checkpoint::INDEX;
 use crate::manifest::{
     Contents, FORMAT, InputRecord, Manifest, Options, OutputRecord, Role, TensorRecord, Unused,
 };
@@ -14,6 +16,37 @@ use crate::plan::{Fate, Input, Origin, Plan};
 
 /// Names that an adapter's stored tensors have in front.
 const ADAPTER: &str = "adapter:";
+
+/// The configuration as it was read.
+const CONFIG: &str = "mergekit_config.yml";
+
+/// An error for what lies in the folder of an unfinished merge and is none of its files: it would become a part of the
+/// merged model. A manifest that was cut off is removed.
+pub(super) fn refuse_foreign(plan: &Plan, folder: &Path, layouts: &[Layout]) -> Result<(), Error> {
+    let journal = super::journal::NAME;
+    let own = [journal, INDEX, CONFIG, crate::card::FILE, crate::manifest::FILE];
+    let known = |path: &Path| {
+        let name = path.strip_prefix(folder).unwrap_or(path);
+        let companion =
+            plan.companions().files().keys().any(|file| Path::new(file).starts_with(name));
+        let shard = layouts.iter().any(|layout| Path::new(&layout.name) == name);
+        companion || shard || own.iter().any(|own| Path::new(own) == name)
+    };
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let cut_off =
+            name.starts_with(&format!(".{}.", crate::manifest::FILE)) && name.ends_with(".tmp");
+        if cut_off || *name == format!("{journal}.new") {
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        } else if !known(&path) {
+            let reason =
+                format!("holds `{name}`, which is no file of this merge; move it elsewhere");
+            return Err(Error::checkpoint(folder, reason));
+        }
+    }
+    Ok(())
+}
 
 /// Writes everything that is not weights; the manifest last, of what the folder then holds.
 pub(super) fn write(
@@ -33,7 +66,7 @@ pub(super) fn write(
         put(name, bytes)?;
     }
     let yaml = plan.config().to_yaml();
-    put("mergekit_config.yml", yaml.as_bytes())?;
+    put(CONFIG, yaml.as_bytes())?;
     let mut manifest = manifest(plan, folder, execution, report)?;
     let name = out.file_name().map_or_else(|| "merged".into(), |name| name.to_string_lossy());
     put(crate::card::FILE, crate::card::card(&name, &manifest, &yaml).as_bytes())?;
