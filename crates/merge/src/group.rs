@@ -3,6 +3,8 @@
 //! The blocks of a tensor depend on nothing but its shape and the method, and what is summed over them
 //! is summed in their order: a merge has the same bits for any number of threads.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 use safetensors::Dtype;
 
@@ -141,29 +143,33 @@ impl Group<'_> {
         sums
     }
 
-    /// Counts over all blocks: `add` adds a block to a table of `n` counts. Tables of several threads
-    /// are added, which has no order to depend on.
+    /// Counts over all blocks: `add` adds a block to a table of `n` counts. Each thread has a table, and tables are
+    /// added, which has no order to depend on.
     pub fn count(&self, n: usize, add: impl Fn(&mut Block, &mut [u64]) + Sync) -> Vec<u64> {
-        // A table is as large as several blocks: few of them.
-        let pieces = self.blocks().div_ceil(4 * rayon::current_num_threads()).max(1);
+        let tables: Mutex<Vec<(Block, Vec<u64>)>> = Mutex::default();
+        let tables = || tables.lock().unwrap_or_else(PoisonError::into_inner);
+        // A new table costs as much as counting so many elements.
+        let worth = n.div_ceil(self.block);
+        let pieces = self.blocks().div_ceil(4 * rayon::current_num_threads()).max(worth).max(1);
         (0..self.blocks())
             .into_par_iter()
             .with_min_len(pieces)
             .fold(
-                || (self.buffers(), vec![0; n]),
+                || {
+                    let spare = tables().pop();
+                    spare.unwrap_or_else(|| (self.buffers(), vec![0; n]))
+                },
                 |(mut block, mut counts), index| {
                     self.read(index, &mut block);
                     add(&mut block, &mut counts);
                     (block, counts)
                 },
             )
-            .map(|(_, counts)| counts)
-            .reduce(
-                || vec![0; n],
-                |mut a, b| {
-                    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                    a
-                },
-            )
+            .for_each(|table| tables().push(table));
+        let mut sums = vec![0; n];
+        for (_, counts) in tables().drain(..) {
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        sums
     }
 }
