@@ -123,6 +123,20 @@ fn run(cli: &Cli) -> Result<bool, Error> {
     Ok(fine)
 }
 
+/// Whether a merged folder is what this plan makes.
+fn is_of(found: &Manifest, plan: &Plan) -> bool {
+    let tensors = &found.output.contents.tensors;
+    let same = plan.outputs().iter().all(|output| {
+        let tensor = tensors.get(&output.name);
+        tensor.is_some_and(|t| (t.dtype, &t.shape) == (output.dtype, &output.shape))
+    });
+    let arithmetic = plan.options().arithmetic.name();
+    found.config == plan.config().to_value()
+        && (found.seed, found.options.arithmetic.as_str()) == (plan.seed(), arithmetic)
+        && same
+        && tensors.len() == plan.outputs().len()
+}
+
 /// One merge; whether what `--verify` found is as it should be.
 fn merge(config: &MergeConfig, out: &Path, cli: &Cli) -> Result<bool, Error> {
     let options = PlanOptions {
@@ -148,11 +162,7 @@ fn merge(config: &MergeConfig, out: &Path, cli: &Cli) -> Result<bool, Error> {
         let _ = writeln!(std::io::stdout(), "{plan}\n{estimate}");
         return Ok(true);
     }
-    let same = |manifest: Manifest| {
-        let arithmetic = manifest.options.arithmetic == plan.options().arithmetic.name();
-        manifest.config == config.to_value() && manifest.seed == plan.seed() && arithmetic
-    };
-    let there = out.exists() && Manifest::read(out).is_ok_and(same);
+    let there = out.exists() && Manifest::read(out).is_ok_and(|found| is_of(&found, &plan));
     if there {
         eprintln!("{}: merged already", out.display());
     } else {

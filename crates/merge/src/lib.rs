@@ -15,6 +15,7 @@ pub mod ops;
 pub mod philox;
 pub mod plan;
 pub mod search;
+pub mod sensitivity;
 mod source;
 pub mod tokenizer;
 

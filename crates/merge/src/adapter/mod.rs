@@ -31,4 +31,5 @@ pub use fold::fold;
 pub(crate) use fold::fold_into;
 pub use folded::Folded;
 pub use low_rank::LowRank;
+pub(crate) use randomized::{COLUMNS, Tiles};
 pub use tensors::{Adapter, Module};

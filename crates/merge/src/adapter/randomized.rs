@@ -17,23 +17,23 @@ use crate::philox::Stream;
 /// Rows of a tile.
 const ROWS: usize = 64;
 /// Columns of a tile.
-pub(super) const COLUMNS: usize = 512;
+pub(crate) const COLUMNS: usize = 512;
 
 /// A matrix that is read in stretches of at most [`COLUMNS`] elements of one row.
-pub(super) struct Tiles<'a> {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+pub(crate) struct Tiles<'a> {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
     /// Reads the elements from a place on, row-major.
-    pub(super) read: &'a (dyn Fn(usize, &mut [f32]) + Sync),
+    pub(crate) read: &'a (dyn Fn(usize, &mut [f32]) + Sync),
 }
 
 /// `D ~ U S V^T`.
 #[derive(Clone, Debug)]
-pub(super) struct Svd {
+pub(crate) struct Svd {
     /// Columns of `U`, one after the other.
     pub(super) u: Vec<f32>,
     /// `S`, falling.
-    pub(super) s: Vec<f64>,
+    pub(crate) s: Vec<f64>,
     /// Rows of `V^T`.
     pub(super) v: Vec<f32>,
 }
@@ -115,7 +115,7 @@ impl Tiles<'_> {
     }
 
     /// The `l` largest singular values and their vectors, with `iterations` power iterations.
-    pub(super) fn decompose(&self, l: usize, iterations: usize, random: Stream) -> Svd {
+    pub(crate) fn decompose(&self, l: usize, iterations: usize, random: Stream) -> Svd {
         let l = l.min(self.rows).min(self.columns);
         let orth = |x: Vec<f32>, length: usize| {
             let mut vectors = transpose(&x, length, l);

@@ -22,7 +22,7 @@ const OF_ACTIVATIONS: [&str; 4] = ["input_scale", "activation_scale", ".k_scale"
 const PACKED: [&str; 6] = [".qweight", ".weight_packed", ".absmax", ".SCB", ".qzeros", ".g_idx"];
 
 /// Why a stored tensor is no tensor of the model; `None` for one that is.
-pub(super) fn role(name: &str, checkpoint: &Checkpoint) -> Option<&'static str> {
+pub(crate) fn role(name: &str, checkpoint: &Checkpoint) -> Option<&'static str> {
     if !has_fp8(checkpoint) {
         return None;
     }
@@ -36,7 +36,7 @@ pub(super) fn role(name: &str, checkpoint: &Checkpoint) -> Option<&'static str> 
 }
 
 /// The tensors of the model.
-pub(super) fn sources(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Source>, Error> {
+pub(crate) fn sources(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Source>, Error> {
     check_method(checkpoint)?;
     let mut sources = BTreeMap::new();
     for (name, tensor) in checkpoint.tensors() {
