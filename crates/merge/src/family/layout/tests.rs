@@ -1,3 +1,5 @@
+//! Layouts by hand, and that nothing overlaps.
+
 use super::*;
 
 fn graph(count: usize, edges: Vec<(usize, usize)>) -> Graph {
