@@ -141,7 +141,7 @@ def write(path, size):
     """A file of that size, by two threads, flushed to the disk."""
     content = memoryview(CONTENT)
     with open(path, "wb", buffering=0) as file:
-        file.truncate(size)
+        os.posix_fallocate(file.fileno(), 0, size)  # As ours: a place on the disk first, which is faster here.
 
         def some(places):
             for at in places:

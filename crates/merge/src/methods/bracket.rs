@@ -12,9 +12,13 @@ use crate::group::{Block, Group};
 /// Tensors of fewer blocks are not worth a sample.
 const LEAST_BLOCKS: usize = 64;
 /// The bracket: so much of all elements on either side of the rank.
-const MARGIN: f64 = 0.005;
+const MARGIN: f64 = 0.01;
 /// The most that is kept, in sizes: beyond it, as with many equal sizes, tables need less memory.
 const MOST: usize = 4 << 20;
+/// Elements of a sample: their ranks are those of the whole to a fifth of a percent.
+const SAMPLE: usize = 1 << 16;
+/// Elements that are gone over several times while they are in the first cache.
+const PIECE: usize = 2048;
 /// Elements that are compared at a time.
 const LANES: usize = 8;
 /// The bits of infinity; what is no number lies above.
@@ -57,7 +61,7 @@ pub(super) fn ranked(
         let parts = parts.iter().map(|part| &part[index]);
         brackets[index].ranked(&parts.collect::<Vec<_>>(), questions[index].rank)
     };
-    (0..questions.len()).map(of).collect()
+    (0..questions.len()).into_par_iter().map(of).collect()
 }
 
 /// The least and the largest size that are looked at, and the heavy ones among them.
@@ -82,22 +86,25 @@ impl Bracket {
         let (low, width) = (self.low, self.high.saturating_sub(self.low));
         Arch::new().dispatch(|| {
             let mut found = Within { below: 0, infinite: 0, heavy: [0; _], light: Vec::new() };
-            let mut inside = 0;
-            for d in d {
-                let size = d.abs().to_bits();
-                found.below += u32::from(size < low);
-                found.infinite += u32::from(size >= INFINITE);
-                inside += u32::from(size.wrapping_sub(low) <= width);
-            }
-            for (heavy, count) in self.heavy.iter().zip(&mut found.heavy) {
+            for d in d.chunks(PIECE) {
+                let mut inside = 0;
                 for d in d {
-                    *count += u32::from(d.abs().to_bits() == *heavy);
+                    let size = d.abs().to_bits();
+                    found.below += u32::from(size < low);
+                    found.infinite += u32::from(size >= INFINITE);
+                    inside += u32::from(size.wrapping_sub(low) <= width);
                 }
-                inside -= *count;
-            }
-            if inside > 0 {
-                found.light.reserve(inside as usize);
-                self.collect(d, &mut found.light);
+                for (heavy, count) in self.heavy.iter().zip(&mut found.heavy) {
+                    let mut here = 0;
+                    for d in d {
+                        here += u32::from(d.abs().to_bits() == *heavy);
+                    }
+                    inside -= here;
+                    *count += here;
+                }
+                if inside > 0 {
+                    self.collect(d, &mut found.light);
+                }
             }
             found
         })
@@ -166,6 +173,7 @@ fn brackets(
 ) -> Option<Vec<Bracket>> {
     let blocks = group.blocks();
     let count = (blocks / 32).clamp(16, 64);
+    let stride = (count * group.block / SAMPLE).max(1);
     let sample: Vec<Vec<Vec<u32>>> = (0..count)
         .into_par_iter()
         .map_init(
@@ -175,7 +183,8 @@ fn brackets(
                 group.read(index * (blocks - 1) / count, block);
                 values(block);
                 let sizes = |question: &Question| {
-                    block.inputs[question.input].iter().map(|d| d.abs().to_bits()).collect()
+                    let d = block.inputs[question.input].iter().step_by(stride);
+                    d.map(|d| d.abs().to_bits()).collect()
                 };
                 questions.iter().map(sizes).collect()
             },
@@ -186,7 +195,7 @@ fn brackets(
         let share = questions[index].rank as f64 / group.numel() as f64;
         bracket(&mut sizes, share, group.numel())
     };
-    (0..questions.len()).map(one).collect()
+    (0..questions.len()).into_par_iter().map(one).collect()
 }
 
 /// The bracket around the size that this share of a sample lies below; `None` where too much lies in it.
