@@ -98,10 +98,10 @@ impl Map<'_> {
             }
         }
         // The one with the most cells, usually the language model's, comes first.
-        let size = |stack: &Option<&String>| {
-            of.cells.iter().filter(|part| part.stack.as_ref() == *stack).count()
+        let size = |stack: Option<&String>| {
+            of.cells.iter().filter(|part| part.stack.as_ref() == stack).count()
         };
-        stacks.sort_by_key(|stack| std::cmp::Reverse(size(stack)));
+        stacks.sort_by_key(|stack| std::cmp::Reverse(size(*stack)));
         let several = stacks.len() > 1;
         let outside: Vec<&Part> = of.cells.iter().filter(|part| part.stack.is_none()).collect();
         if stacks.is_empty() {

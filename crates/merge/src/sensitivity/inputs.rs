@@ -27,6 +27,8 @@ pub struct LeftOut {
     pub name: String,
     /// Why.
     pub reason: String,
+    /// Whether a merge needs no decision about it: it is the same in all, empty, or read with another tensor.
+    pub harmless: bool,
 }
 
 /// A tensor of all models.
@@ -64,8 +66,8 @@ impl<'a> Inputs<'a> {
         let layout = Layout::of(all[0].1);
         let (mut compared, mut left_out) = (Vec::new(), Vec::new());
         for name in names {
-            if let Some(reason) = reason(name, &all, &sources) {
-                left_out.push(LeftOut { name: name.clone(), reason });
+            if let Some((reason, harmless)) = reason(name, &all, &sources) {
+                left_out.push(LeftOut { name: name.clone(), reason, harmless });
                 continue;
             }
             let mut found = sources.iter().filter_map(|sources| sources.get(name).cloned());
@@ -95,40 +97,41 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Why a tensor is left out; `None` for one that is compared.
+/// Why a tensor is left out, and whether that is harmless; `None` for one that is compared.
 fn reason(
     name: &str,
     all: &[(&str, &Checkpoint)],
     sources: &[BTreeMap<String, Source>],
-) -> Option<String> {
+) -> Option<(String, bool)> {
     let stored = |checkpoint: &Checkpoint| checkpoint.tensors().contains_key(name);
     for ((_, checkpoint), sources) in all.iter().zip(sources) {
         if stored(checkpoint) && !sources.contains_key(name) {
             let role = quantised::role(name, checkpoint);
-            return Some(role.unwrap_or("belongs to another tensor").to_owned());
+            return Some((role.unwrap_or("belongs to another tensor").to_owned(), true));
         }
     }
     let missing: Vec<&str> =
         all.iter().filter(|(_, checkpoint)| !stored(checkpoint)).map(|(label, _)| *label).collect();
     if !missing.is_empty() {
-        return Some(format!("missing in {}", missing.join(", ")));
+        return Some((format!("missing in {}", missing.join(", ")), false));
     }
     let tensors: Vec<_> =
         all.iter().filter_map(|(label, c)| Some((label, c.tensors().get(name)?))).collect();
     let (_, first) = tensors.first()?;
     if tensors.iter().any(|(_, tensor)| tensor.shape() != first.shape()) {
         let shapes = tensors.iter().map(|(label, t)| format!("{:?} in {label}", t.shape()));
-        return Some(format!("shapes differ: {}", shapes.collect::<Vec<_>>().join(", ")));
+        let shapes = shapes.collect::<Vec<_>>().join(", ");
+        return Some((format!("shapes differ: {shapes}"), false));
     }
     if first.numel() == 0 {
-        return Some("has no elements".to_owned());
+        return Some(("has no elements".to_owned(), true));
     }
     let (label, other) = tensors.iter().find(|(_, tensor)| !dtype::is_float(tensor.dtype()))?;
     let equal =
         tensors.iter().all(|(_, t)| t.dtype() == first.dtype() && t.bytes() == first.bytes());
-    let equal = if equal { "the same in all" } else { "not the same in all" };
+    let words = if equal { "the same in all" } else { "not the same in all" };
     let dtype = dtype::stored_name(other.dtype());
-    Some(format!("{dtype} in {label}, expected f32, f16, bf16 or fp8; {equal}"))
+    Some((format!("{dtype} in {label}, expected f32, f16, bf16 or fp8; {words}"), equal))
 }
 
 impl Place {

@@ -129,8 +129,7 @@ impl Part {
 }
 
 fn left_out(of: &Sensitivity) -> Option<Suggestion> {
-    let unusual: Vec<_> =
-        of.left_out.iter().filter(|left| !left.reason.ends_with("the same in all")).collect();
+    let unusual: Vec<_> = of.left_out.iter().filter(|left| !left.harmless).collect();
     let first = unusual.first()?;
     let advice = format!("Look at the {} tensors that could not be compared", unusual.len());
     let because =

@@ -2,7 +2,7 @@
 //! its sums, and what it says of a layer from the sums of the layer's tensors.
 //!
 //! `x_i` is a model's tensor, `b` the base's, `d_i = x_i - b`. Without a base `d_i` is `x_i` itself.
-//! Differences are taken in f32, products and sums in f64.
+//! `d_i` is taken in f32, products, sums and `x_i - x_j` in f64.
 
 use pulp::Arch;
 
@@ -96,7 +96,9 @@ impl Sums {
         sums.elements = block.inputs.first().map_or(0, Vec::len) as u64;
         sums.base = with_base.then(|| ops::dot_f64(&block.base, &block.base));
         for (pair, (i, j)) in sums.pairs.iter_mut().zip(pairs(block.inputs.len())) {
-            pair.apart = sum(&block.inputs[i], &block.inputs[j], |a, b| f64::from(a - b).powi(2));
+            pair.apart = sum(&block.inputs[i], &block.inputs[j], |a, b| {
+                (f64::from(a) - f64::from(b)).powi(2)
+            });
         }
         for (model, x) in sums.models.iter_mut().zip(&mut block.inputs) {
             model.x = ops::dot_f64(x, x);
@@ -164,7 +166,7 @@ impl TogetherSums {
 
     fn add_piece(&mut self, deltas: &[&[f32]], start: usize, chances: &[f64]) {
         // Sums and numbers of the deltas above and below zero, at each place.
-        let (mut up, mut down) = ([0.0f32; PIECE], [0.0f32; PIECE]);
+        let (mut up, mut down) = ([0.0f64; PIECE], [0.0f64; PIECE]);
         let (mut ups, mut downs) = ([0u32; PIECE], [0u32; PIECE]);
         let mut length = 0;
         for d in deltas {
@@ -172,8 +174,8 @@ impl TogetherSums {
             length = d.len();
             Arch::new().dispatch(|| {
                 for (k, d) in d.iter().enumerate() {
-                    up[k] += d.max(0.0);
-                    down[k] += (-d).max(0.0);
+                    up[k] += f64::from(d.max(0.0));
+                    down[k] += f64::from((-d).max(0.0));
                     ups[k] += u32::from(*d > 0.0);
                     downs[k] += u32::from(*d < 0.0);
                 }
@@ -181,7 +183,7 @@ impl TogetherSums {
         }
         for k in 0..length {
             let count = ups[k] + downs[k];
-            let (up, down) = (f64::from(up[k]), f64::from(down[k]));
+            let (up, down) = (up[k], down[k]);
             let shared = u8::from(count > 1);
             let conflict = u8::from(ups[k] > 0 && downs[k] > 0);
             self.shared += u64::from(shared);

@@ -104,7 +104,7 @@ fn concentration(group: &Group<'_>, sums: &mut Sums) -> Result<(), Error> {
 /// `||d||_F^2 / ||d||_2^2` of each model.
 fn stable_ranks(tensor: &Compared, [rows, columns]: [usize; 2], sums: &mut Sums) {
     let Some(base) = &tensor.base else { return };
-    for (input, (x, model)) in tensor.models.iter().zip(&mut sums.models).enumerate() {
+    for (x, model) in tensor.models.iter().zip(&mut sums.models) {
         if model.changed == 0 {
             continue;
         }
@@ -116,7 +116,7 @@ fn stable_ranks(tensor: &Compared, [rows, columns]: [usize; 2], sums: &mut Sums)
             ops::sub_from(out, before);
         };
         let tiles = Tiles { rows, columns, read: &read };
-        let svd = tiles.decompose(SKETCH, ITERATIONS, Stream::new(0, &tensor.name, input));
+        let svd = tiles.decompose(SKETCH, ITERATIONS, Stream::new(0, &tensor.name, 0));
         let spectral = svd.s.first().copied().unwrap_or(0.0);
         if spectral > 0.0 {
             model.rank += (model.d / (spectral * spectral)).max(1.0);
