@@ -12,7 +12,7 @@ use crate::group::{Block, Group};
 /// Tensors of fewer blocks are not worth a sample.
 const LEAST_BLOCKS: usize = 64;
 /// The bracket: so much of all elements on either side of the rank.
-const MARGIN: f64 = 0.01;
+const MARGIN: f64 = 0.006;
 /// The most that is kept, in sizes: beyond it, as with many equal sizes, tables need less memory.
 const MOST: usize = 4 << 20;
 /// Elements of a sample: their ranks are those of the whole to a fifth of a percent.
@@ -27,7 +27,7 @@ const INFINITE: u32 = 0x7f80_0000;
 /// What makes a size heavy: a share of the sample. Deltas of bf16 checkpoints have a few such sizes.
 const HEAVY: f64 = 0.002;
 /// The most heavy sizes in a bracket.
-const MOST_HEAVY: usize = 8;
+const MOST_HEAVY: usize = 4;
 
 /// The size at a rank, and how many elements are smaller and equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
