@@ -1,12 +1,13 @@
 //! The allocator of a test binary that counts what is held.
 #![allow(clippy::print_stdout, reason = "shown with --nocapture")]
+#![allow(dead_code, reason = "no test uses all of it")]
 #![allow(unsafe_code, reason = "it hands everything to the system's")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
-/// Bytes that are allocated now, and at most since the last [`peak_of`] began.
+/// Bytes that are allocated now, and at most since the last [`quiet_peak_of`] began.
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
@@ -47,11 +48,17 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// What `work` returns, and the bytes at its peak beyond those before it.
-pub(crate) fn peak_of<T>(what: &str, work: impl FnOnce() -> T) -> (T, usize) {
-    let (before, start) = (NOW.load(SeqCst), Instant::now());
+pub(crate) fn quiet_peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = NOW.load(SeqCst);
     PEAK.store(before, SeqCst);
     let result = work();
-    let peak = PEAK.load(SeqCst) - before;
+    (result, PEAK.load(SeqCst).saturating_sub(before))
+}
+
+/// The same, which is said with the time that it took.
+pub(crate) fn peak_of<T>(what: &str, work: impl FnOnce() -> T) -> (T, usize) {
+    let start = Instant::now();
+    let (result, peak) = quiet_peak_of(work);
     println!("{what:44} {:8.2} MB {:6.1} s", peak as f64 / 1e6, start.elapsed().as_secs_f64());
     (result, peak)
 }
