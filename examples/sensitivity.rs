@@ -42,7 +42,8 @@ struct Cli {
 fn main() -> Result<(), Box<dyn Error>> {
     let cli = Cli::parse();
     let base = cli.base.as_ref().map(Checkpoint::open).transpose()?;
-    let models: Vec<Checkpoint> = cli.models.iter().map(Checkpoint::open).collect::<Result<_, _>>()?;
+    let models: Vec<Checkpoint> =
+        cli.models.iter().map(Checkpoint::open).collect::<Result<_, _>>()?;
     let models: Vec<&Checkpoint> = models.iter().collect();
     let options = Options { threads: cli.threads, ranks: !cli.no_ranks };
 
@@ -64,19 +65,24 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn print(report: &Sensitivity) {
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     if report.base.is_some() {
         println!("model\tdistance\tnorm ratio\tunchanged\ttop 20 %\tstable rank");
         for (model, m) in report.models.iter().zip(&report.overall.models) {
-            let values = [m.distance, m.norm_ratio, m.unchanged, m.top_fifth, m.stable_rank].map(number);
+            let values =
+                [m.distance, m.norm_ratio, m.unchanged, m.top_fifth, m.stable_rank].map(number);
             println!("{}\t{}", model.name, values.join("\t"));
         }
         println!();
     }
-    let signs = |signs: &Signs| [signs.conflict, signs.conflict_by_size, signs.cancelled].map(number).join("\t");
+    let signs = |signs: &Signs| {
+        [signs.conflict, signs.conflict_by_size, signs.cancelled].map(number).join("\t")
+    };
     println!("models\tcosine\tconflict\tby size\tcancelled");
     for pair in &report.overall.pairs {
-        let names = [pair.first, pair.second].map(|model| report.models[model].name.as_str()).join(" + ");
+        let names =
+            [pair.first, pair.second].map(|model| report.models[model].name.as_str()).join(" + ");
         println!("{names}\t{}\t{}", number(pair.cosine), signs(&pair.signs));
     }
     if let (Some(all), 3..) = (&report.overall.together, report.models.len()) {

@@ -18,7 +18,12 @@ const CHILD: &str = "POSTTRAIN_MERGE_CHILD";
 fn two(scratch: &Path) -> String {
     let model = |name: &str, seed| {
         let mut entries = llama(seed, Dtype::F32, 2);
-        entries.push(Entry::new("score.weight", Dtype::F32, &[64, 256], &[seed as f32; 64 * 256]));
+        entries.push(Entry::new(
+            "score.weight",
+            Dtype::F32,
+            &[64, 256],
+            &vec![seed as f32; 64 * 256],
+        ));
         write_model(&scratch.join(name), &config(2), &entries)
     };
     let (a, b) = (model("a", 1), model("b", 2));

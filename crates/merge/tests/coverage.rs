@@ -110,11 +110,9 @@ fn is_complete(plan: &Plan, text: &str) {
         for (name, fate) in &coverage.tensors {
             let wanted = used.get(&(index, name.as_str()));
             match (fate, wanted) {
-                (Fate::Merged(count), Some((outputs, true))) => {
-                    assert_eq!(count, outputs, "{name}: {text}")
-                }
-                (Fate::Copied(count), Some((outputs, false))) => {
-                    assert_eq!(count, outputs, "{name}: {text}")
+                (Fate::Merged(count), Some((outputs, true)))
+                | (Fate::Copied(count), Some((outputs, false))) => {
+                    assert_eq!(count, outputs, "{name}: {text}");
                 }
                 (Fate::Left(reason), None) => {
                     assert!(

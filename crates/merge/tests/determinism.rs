@@ -4,6 +4,7 @@
 mod checkpoints;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use checkpoints::{Entry, Random, plan_with, weights, write_model, yaml};
@@ -20,8 +21,11 @@ fn model(path: &Path, seed: u64, dtype: Dtype) -> PathBuf {
     let mut entry = |name: &str, shape: &[usize]| {
         let count: usize = shape.iter().product();
         let near = |_| {
-            let delta =
-                if own.next() % 3 == 0 { 0.0 } else { (own.below(64) as f32 - 31.5) / 512.0 };
+            let delta = if own.next().is_multiple_of(3) {
+                0.0
+            } else {
+                (own.below(64) as f32 - 31.5) / 512.0
+            };
             base.number() + delta
         };
         let values: Vec<f32> = (0..count).map(near).collect();
@@ -69,7 +73,7 @@ fn configurations(folder: &Path, dtype: Dtype) -> Vec<String> {
         let mut shared = String::from("parameters:\n");
         for (parameter, value) in [("t", "0.3"), ("select_topk", "0.4"), ("lambda", "0.9")] {
             if ours.contains(&parameter) {
-                shared += &format!("  {parameter}: {value}\n");
+                writeln!(shared, "  {parameter}: {value}").unwrap();
             }
         }
         if shared.lines().count() == 1 {
@@ -82,7 +86,7 @@ fn configurations(folder: &Path, dtype: Dtype) -> Vec<String> {
             models[..count].iter().map(|path| (path.as_path(), own.as_str())).collect()
         };
         if needs_base {
-            shared += &format!("base_model: '{}'\n", models[0].display());
+            writeln!(shared, "base_model: '{}'", models[0].display()).unwrap();
         }
         yaml(method.name, &inputs, &shared)
     };

@@ -97,7 +97,7 @@ fn a_record_that_is_cut_off_or_lies() {
         std::fs::write(&journal, &record[..length]).unwrap();
         // The next start writes the record anew.
         stopped_after(&plan, &out, 1).unwrap_err();
-        let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
+        let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').count() - 1;
         let kept = lines(&record[..length]);
         let now = lines(&std::fs::read(&journal).unwrap());
         assert!(now >= kept && now <= kept + 1, "{length}: {kept} {now}");

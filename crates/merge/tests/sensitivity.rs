@@ -57,7 +57,7 @@ fn close(found: f64, expected: f64) {
     assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{found} {expected}");
 }
 
-/// b = (3, 4, 0, 0), d_1 = (0, 0, 3, -4), d_2 = (0, 1, 1, 1).
+/// `b = (3, 4, 0, 0)`, `d_1 = (0, 0, 3, -4)`, `d_2 = (0, 1, 1, 1)`.
 #[test]
 fn by_hand() {
     let folder = tempfile::tempdir().unwrap();
