@@ -239,7 +239,7 @@ fn adapters() {
 #[test]
 fn vocabularies() {
     let base = "base_model: '{0}'\ntokenizer_source: union\n";
-    let model = "tokenizer:\n  source: '{1}'\n  tokens:\n    q: {source: '{0}', force: true}\n  pad_to_multiple_of: 16\n";
+    let model = "tokenizer:\n  source: '{1}'\n  tokens:\n    c: {source: '{0}', force: true}\n  pad_to_multiple_of: 16\n";
     let texts = [format!("{LINEAR}{base}"), format!("{LINEAR}{model}")];
     let texts = texts.each_ref().map(String::as_str);
     fuzz(700, &["tok_base", "tok_other"], (0, "tokenizer.json"), &texts);

@@ -14,7 +14,7 @@ const LEAST_BLOCKS: usize = 64;
 /// The bracket: so much of all elements on either side of the rank.
 const MARGIN: f64 = 0.006;
 /// The most that is kept, in sizes: beyond it, as with many equal sizes, tables need less memory.
-const MOST: usize = 4 << 20;
+const MOST: usize = 1 << 20;
 /// Elements of a sample: their ranks are those of the whole to a fifth of a percent.
 const SAMPLE: usize = 1 << 16;
 /// Elements that are gone over several times while they are in the first cache.

@@ -39,6 +39,8 @@ impl fmt::Display for Estimate {
 
 /// Counters that a selection needs: two tables of 2^16 for each input.
 const TABLES: u64 = 2 * 65_536 * 8;
+/// What a selection keeps besides, of an input of a large tensor.
+const SELECTED: u64 = 2 * 8 << 20;
 /// What a process has anyway: headers, configurations, the plan.
 const FIXED: u64 = 32_000_000;
 
@@ -58,7 +60,8 @@ impl Plan {
         let widest = self.outputs.iter().map(of).max().unwrap_or(0);
         // An inner loop may begin while an outer one of the same thread waits.
         let headers: u64 = self.outputs.len() as u64 * 1000;
-        FIXED + headers + 2 * threads as u64 * widest
+        let most = self.outputs.iter().map(|output| output.inputs().len() as u64).max();
+        FIXED + SELECTED * most.unwrap_or(0) + headers + 2 * threads as u64 * widest
     }
 
     /// Bytes of the inputs that are read.
