@@ -407,11 +407,11 @@ fn suggestions_follow_the_numbers() {
 
     let opposite: Vec<f32> = random(1, 0.001).iter().map(|x| 2.0 - x).collect();
     let opposed = report(Some(&base), &[&x, &open("opposite", &opposite)]);
-    assert!(advice(&opposed, "Ask whether") && advice(&opposed, "1 modules are pulled"));
+    assert!(advice(&opposed, "Ask whether") && advice(&opposed, "Look at 1 module pulled"));
 
     let far = report(Some(&base), &[&x, &open("far", &random(3, 1.0))]);
     assert!(advice(&far, "Make sure that far.safetensors was trained"));
-    assert!(advice(&far, "Check 1 modules that went far"));
+    assert!(advice(&far, "Check 1 module that went far"));
 
     let mut sparse = vec![1.0; 4096];
     sparse.iter_mut().step_by(10).for_each(|x| *x += 0.001);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::heat_map::{Map, Scale};
 use super::measures::Measures;
-use super::number::{cosine, count, percent, short};
+use super::number::{cosine, count, percent, several, short};
 use super::style::{css, escape};
 use super::{Sensitivity, tables};
 
@@ -94,12 +94,12 @@ impl Sensitivity {
             |base| format!("base <code>{}</code>", escape(&base.display().to_string())),
         );
         format!(
-            "<h1>{names}</h1><p class=\"soft\">What merging them would meet · {base} · {} tensors, {} parameters each{}</p>\n",
-            self.tensors.len(),
+            "<h1>{names}</h1><p class=\"soft\">What merging them would meet · {base} · {}, {} parameters each{}</p>\n",
+            several(self.tensors.len(), "tensor"),
             count(self.overall.elements),
             match self.left_out.len() {
                 0 => String::new(),
-                n => format!(" · {n} tensors not compared"),
+                n => format!(" · {} not compared", several(n, "tensor")),
             }
         )
     }

@@ -13,10 +13,15 @@ pub(super) fn short(value: f64) -> String {
     format!("{value:.places$}")
 }
 
+/// `1 tensor`, `2 tensors`.
+pub(super) fn several(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A cosine: two digits behind the point, more where it is close to 1.
 pub(super) fn cosine(value: f64) -> String {
     let left = 1.0 - value.abs();
-    let places = if left > 0.005 { 2 } else { 5 };
+    let places = if (1e-12..0.005).contains(&left) { 5 } else { 2 };
     format!("{value:.places$}")
 }
 
@@ -53,7 +58,10 @@ mod tests {
             ["0.0123", "12.3", "123", "0", "1.0e-6"],
             [0.01234, 12.34, 123.4, 0.0, 1e-6].map(short)[..]
         );
-        assert_eq!(["0.51", "0.99999", "-0.20"], [0.512, 0.999_99, -0.2].map(cosine)[..]);
+        assert_eq!(
+            ["0.51", "0.99999", "-0.20", "-1.00"],
+            [0.512, 0.999_99, -0.2, -1.0].map(cosine)[..]
+        );
         assert_eq!(
             ["0.0 %", "< 0.1 %", "3.2 %", "45 %"],
             [0.0, 1e-5, 0.032, 0.451].map(percent)[..]

@@ -47,7 +47,7 @@ details{margin:8px 0}summary{cursor:pointer;color:var(--link)}
 dt{font-weight:600;margin-top:8px}dd{margin:0;max-width:78ch;color:var(--soft)}
 svg{display:block}svg text{font-size:11px;fill:var(--soft)}svg .label{fill:var(--text)}
 svg rect.cell{stroke:var(--ground);stroke-width:1}svg rect.cell:hover{stroke:var(--text);stroke-width:2}
-svg .zero{fill:transparent;stroke:var(--line);stroke-dasharray:2 2}svg .none{fill:var(--line);opacity:.35}
+svg rect.zero{fill:transparent;stroke:var(--line);stroke-dasharray:2 2}svg rect.none{fill:var(--line);opacity:.35}
 @media (prefers-color-scheme:dark){:root{--ground:#0f1319;--card:#171d26;--text:#e9edf3;--soft:#9ba7b7;--line:#2c3542;
 --link:#6cb2f5;--warn:#f2955c;--warn-card:#241a15;--bar:#2f5d8c}}
 @media print{main{max-width:none}details{display:block}}

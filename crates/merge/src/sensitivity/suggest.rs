@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::measures::{Measures, OfModel, OfPair};
-use super::number::{cosine, count, percent, short};
+use super::number::{cosine, count, percent, several, short};
 use super::{Part, Sensitivity};
 
 /// From this cosine on task vectors are nearly one direction. A rule of thumb.
@@ -12,6 +12,8 @@ const COLLINEAR: f64 = 0.9;
 /// Up to this cosine they are nearly orthogonal, as those of different tasks typically are (Ilharco et al. 2022). The
 /// number is a rule of thumb.
 const ORTHOGONAL: f64 = 0.2;
+/// How many standard deviations from 0 a module's cosine is no accident of few elements. A rule of thumb.
+const DEVIATIONS: f64 = 4.0;
 /// From this part of chance on signs are as good as tossed. A rule of thumb.
 const TOSSED: f64 = 0.8;
 /// The share that TIES keeps in its paper (Yadav et al. 2023) ..
@@ -131,7 +133,7 @@ impl Part {
 fn left_out(of: &Sensitivity) -> Option<Suggestion> {
     let unusual: Vec<_> = of.left_out.iter().filter(|left| !left.harmless).collect();
     let first = unusual.first()?;
-    let advice = format!("Look at the {} tensors that could not be compared", unusual.len());
+    let advice = format!("Look at {} that could not be compared", several(unusual.len(), "tensor"));
     let because =
         format!("such as {}: {}. A merge needs a decision for each.", first.name, first.reason);
     Some(Suggestion::new(advice, because).check())
@@ -201,7 +203,7 @@ fn far_modules(of: &Sensitivity) -> Option<Suggestion> {
     if parts.is_empty() {
         return None;
     }
-    let advice = format!("Check {} modules that went far from the base", parts.len());
+    let advice = format!("Check {} that went far from the base", several(parts.len(), "module"));
     let names = parts.iter().map(|part| format!("{} ({})", part.label(), short(distance(part))));
     let because = format!(
         "{}: at least {FAR_MODULE} of the base's norm, or {TIMES_FARTHER} times the distance of the whole model. They may \
@@ -223,7 +225,7 @@ fn rescaled(of: &Sensitivity) -> Option<Suggestion> {
     if parts.is_empty() {
         return None;
     }
-    let advice = format!("Check {} modules whose norm changed", parts.len());
+    let advice = format!("Check {} whose norm changed", several(parts.len(), "module"));
     let names = parts.iter().map(|(part, ratio)| format!("{} ({})", part.label(), short(*ratio)));
     let because = format!(
         "{}: norm of a model over that of the base (rule: beyond {RESCALED} or {:.1}). Averages of differently scaled \
@@ -238,7 +240,9 @@ fn opposed_modules(of: &Sensitivity) -> Option<Suggestion> {
     of.base.as_ref()?;
     let least = |measures: &Measures| {
         let cosines = measures.pairs.iter().filter_map(|pair| pair.cosine);
-        cosines.reduce(f64::min).filter(|cosine| *cosine <= -ORTHOGONAL)
+        // Cosines of unrelated vectors vary by 1 / sqrt(n).
+        let limit = ORTHOGONAL.max(DEVIATIONS / (measures.elements as f64).sqrt());
+        cosines.reduce(f64::min).filter(|cosine| *cosine <= -limit)
     };
     let mut parts: Vec<(&Part, f64)> =
         of.cells.iter().filter_map(|part| Some((part, least(&part.measures)?))).collect();
@@ -246,10 +250,12 @@ fn opposed_modules(of: &Sensitivity) -> Option<Suggestion> {
     if parts.is_empty() {
         return None;
     }
-    let advice = format!("{} modules are pulled in opposite directions", parts.len());
+    let advice =
+        format!("Look at {} pulled in opposite directions", several(parts.len(), "module"));
     let names = parts.iter().map(|(part, least)| format!("{} ({})", part.label(), cosine(*least)));
     let because = format!(
-        "{}: least cosine of two task vectors (rule: up to -{ORTHOGONAL}). A sum undoes what both learned there: take \
+        "{}: least cosine of two task vectors (rule: up to -{ORTHOGONAL}, and {DEVIATIONS} standard deviations below that \
+         of unrelated ones). A sum undoes what both learned there: take \
          one model's, by a weight with a `filter`.",
         some(names)
     );
@@ -408,7 +414,8 @@ fn identical(of: &Sensitivity) -> Option<Suggestion> {
         return None;
     }
     let elements: u64 = same.iter().map(|tensor| tensor.measures.elements).sum();
-    let advice = format!("{} of {} tensors need no merging", same.len(), of.tensors.len());
+    let advice =
+        format!("Nothing to merge in {} of {}", same.len(), several(of.tensors.len(), "tensor"));
     let because = format!(
         "they are the same in all models ({} of {} parameters): {}",
         count(elements),
