@@ -40,7 +40,7 @@ impl fmt::Display for Estimate {
 /// Counters that a selection needs: two tables of 2^16 for each input.
 const TABLES: u64 = 2 * 65_536 * 8;
 /// What a selection keeps besides, of an input of a large tensor.
-const SELECTED: u64 = 2 * 8 << 20;
+const SELECTED: u64 = 16 << 20;
 /// What a process has anyway: headers, configurations, the plan.
 const FIXED: u64 = 32_000_000;
 
