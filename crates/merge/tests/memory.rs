@@ -71,9 +71,8 @@ const METHODS: [(&str, &str, &str); 13] = [
 /// each of two inputs as many questions as the method has.
 fn kept(method: &str) -> usize {
     let questions = match method {
-        "ties" => 2,
+        "ties" | "sce" | "arcee_fusion" => 2,
         "breadcrumbs" => 4,
-        "sce" | "arcee_fusion" => 2,
         _ => 0,
     };
     questions * 2 * 4 * (1 << 20)
