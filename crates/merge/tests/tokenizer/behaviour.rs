@@ -211,7 +211,6 @@ fn word(mut number: usize, first: u8) -> String {
 }
 
 #[test]
-#[ignore = "a measurement, for a release build on an idle machine"]
 fn a_quarter_of_a_million_tokens() {
     let temp = tempfile::tempdir().unwrap();
     let mut paths = Vec::new();
@@ -237,10 +236,8 @@ fn a_quarter_of_a_million_tokens() {
             .unwrap();
         paths.push(path);
     }
-    let start = std::time::Instant::now();
     let merged = merge_paths(&paths, Some(0), &source(Source::Union)).unwrap();
     let maps = merged.row_maps(&[0, 1, 2, 3], Some(0)).unwrap();
-    let seconds = start.elapsed().as_secs_f64();
-    assert!(maps.len() > 290_000);
-    assert!(seconds < 1.0, "{seconds} s for {} tokens, in a release build", maps.len());
+    // The common tokens, and those that each model has alone.
+    assert!(maps.len() > 290_000, "{} rows", maps.len());
 }
