@@ -10,6 +10,7 @@ pub mod execute;
 pub mod family;
 pub mod group;
 pub mod manifest;
+mod markup;
 pub mod methods;
 pub mod ops;
 pub mod philox;

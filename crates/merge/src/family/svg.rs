@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::layout::{self, Graph, Level, PITCH, Rect};
 use super::style::{self, Drawn};
 use super::{Kind, Tree};
+use crate::markup::escape;
 
 /// Around the text of a box.
 const PAD: f64 = 12.0;
@@ -248,23 +249,4 @@ fn shortened(text: &str, size: f64, room: f64) -> String {
             return short;
         }
     }
-}
-
-/// Text in XML, which has no control characters.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push_str("&#10;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {
-                out.push(char::REPLACEMENT_CHARACTER);
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::measures::Measures;
-use super::style::{STEPS, escape};
+use super::style::STEPS;
 use super::{Part, Sensitivity};
+use crate::markup::escape;
 
 const ROW: f64 = 20.0;
 const TOP: f64 = 6.0;

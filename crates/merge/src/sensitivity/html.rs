@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::heat_map::{Map, Scale};
 use super::measures::Measures;
 use super::number::{cosine, count, percent, several, short};
-use super::style::{css, escape};
+use super::style::css;
 use super::{Sensitivity, tables};
+use crate::markup::escape;
 
 /// Maps of pairs that are shown before the others are folded.
 const PAIRS: usize = 6;

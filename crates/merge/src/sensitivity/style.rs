@@ -79,19 +79,3 @@ fn between(stops: [Colour; 3], t: f64) -> Colour {
     let mix = |i: usize| (f64::from(from[i]) * (1.0 - t) + f64::from(to[i]) * t).round() as u8;
     [mix(0), mix(1), mix(2)]
 }
-
-/// Text in HTML.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
-        }
-    }
-    out
-}

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::measures::{Measures, OfModel, Signs};
 use super::number::{cosine, count, percent, short};
-use super::style::escape;
 use super::{Sensitivity, Tensor};
+use crate::markup::escape;
 
 /// Rows that are shown before the rest is folded.
 const SHOWN: usize = 20;
